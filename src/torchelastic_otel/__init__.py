@@ -1,0 +1,76 @@
+"""OpenTelemetry destination for the events of PyTorch Elastic (torchrun).
+
+With the package installed, ``torchrun --event-log-handler otel …`` exports the job's events; no import is
+needed. In a program that launches by itself, or in a worker that records events of its own, importing this
+package is enough to make the destination known to torch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ._torch import watch_imports as _watch_imports
+
+if TYPE_CHECKING:
+    from opentelemetry._logs import LoggerProvider
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.trace import TracerProvider
+
+__all__ = ["__version__", "flush", "instrument", "uninstrument"]
+
+_watch_imports()
+
+
+def __getattr__(name: str) -> str:
+    if name == "__version__":
+        from ._version import __version__
+
+        return __version__
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def instrument(
+    *,
+    tracer_provider: TracerProvider | None = None,
+    logger_provider: LoggerProvider | None = None,
+    meter_provider: MeterProvider | None = None,
+) -> None:
+    """Export the events of every job that this process launches, whatever their event log handler.
+
+    A job's own handler (``console``, say) goes on as before.
+
+    Args:
+        tracer_provider: takes the spans; default: the program's global provider if it has set one, else one
+            built from the ``OTEL_*`` variables and set nowhere.
+        logger_provider: takes the log records; likewise.
+        meter_provider: takes the measurements; likewise.
+    """
+    from ._bridge import use_providers
+    from ._torch import hooks
+
+    if tracer_provider is not None or logger_provider is not None or meter_provider is not None:
+        from ._telemetry import Providers
+
+        use_providers(Providers(tracer_provider, logger_provider, meter_provider))
+    _watch_imports()
+    hooks.every_job = True
+
+
+def uninstrument() -> None:
+    """Undo ``instrument``: torch is as it was before. What was recorded is sent first."""
+    from ._bridge import use_providers
+    from ._torch import hooks
+
+    hooks.every_job = False
+    hooks.release()
+    use_providers(None)
+
+
+def flush(timeout_s: float = 5.0) -> bool:
+    """Send what was recorded so far; False if that took longer than ``timeout_s`` seconds.
+
+    Not needed at the end of a process, which flushes by itself.
+    """
+    from ._bridge import bridge
+
+    return bridge().flush(timeout_s)

@@ -1,0 +1,311 @@
+"""From the host's threads to the bridge's own: a queue, a doorbell and a thread.
+
+The host's side is one append and one lock release, each a single instruction of the interpreter, so that a
+signal that torch turns into an exception between any two instructions leaves everything usable. All else
+happens on the bridge's thread, where Python runs no signal handlers.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from typing import TYPE_CHECKING, Any
+
+from ._facts import Fact
+from ._guard import logger, note_internal_error, own_threads, say_once
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import SpanContext
+
+    from ._engine import Engine
+    from ._settings import Settings
+    from ._telemetry import Providers, Telemetry
+
+TEXT, EVENT, RENDEZVOUS_EVENT, FACT, REQUEST = range(5)
+"""What a queued item is; the rest of its tuple depends on it."""
+
+MOST_QUEUED = 100_000
+"""Items that wait for the bridge's thread at most; beyond it the oldest is dropped and counted."""
+
+_LINGER_S = 0.02
+_TICK_S = 1.0
+
+
+class _Request:
+    """Something that a host's thread waits for, with a bound."""
+
+    __slots__ = ("answer", "deadline", "done", "ending", "question")
+
+    def __init__(
+        self, deadline: float, *, ending: bool = False, question: Callable[[Engine], object] | None = None
+    ) -> None:
+        self.deadline = deadline
+        self.ending = ending
+        self.question = question
+        self.answer: object = None
+        # A bare lock: waiting on it is one interruptible call, releasing it one instruction.
+        self.done = threading.Lock()
+        self.done.acquire()
+
+
+class Bridge:
+    """The process's bridge. ``put`` from any thread; everything else runs on its own."""
+
+    def __init__(self, providers: Providers | None = None) -> None:
+        self._queue: deque[tuple[Any, ...]] = deque()
+        self._doorbell = threading.Lock()
+        self._doorbell.acquire()
+        self._rung = False
+        self._urgent = False
+        self._dropped = 0
+        self._providers = providers
+        self._thread: threading.Thread | None = None
+        self._engine: Engine | None = None
+        self._telemetry: Telemetry | None = None
+        self._settings: Settings | None = None
+        self._off = os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+
+    # The host's side
+
+    def put(self, item: tuple[Any, ...], *, urgent: bool = False) -> None:
+        """Queue ``item`` for the bridge's thread. Never blocks."""
+        if self._off:
+            return
+        queue = self._queue
+        if len(queue) >= MOST_QUEUED:
+            with contextlib.suppress(IndexError):
+                queue.popleft()
+            self._dropped += 1
+        queue.append(item)
+        if urgent:
+            self._urgent = True
+        if not self._rung or urgent:
+            self._ring()
+
+    def fact(self, fact: Fact, *, urgent: bool = False) -> None:
+        """Queue what the agent did."""
+        self.put((FACT, fact), urgent=urgent)
+
+    def _ring(self) -> None:
+        self._rung = True
+        with contextlib.suppress(RuntimeError):  # it rings already
+            self._doorbell.release()
+        if self._thread is None:
+            self._start()
+
+    def _start(self) -> None:
+        self._thread = threading.Thread(target=self._run, name="torchelastic-otel", daemon=True)
+        self._thread.start()
+
+    def flush(self, timeout_s: float, *, ending: bool = False) -> bool:
+        """Process and send all that is queued; False if that took longer than ``timeout_s`` seconds.
+
+        ``ending`` ends all jobs first: the process is about to end.
+        """
+        if self._off or (self._thread is None and not self._queue):
+            return True
+        request = _Request(time.monotonic() + timeout_s, ending=ending)
+        self.put((REQUEST, request), urgent=True)
+        return request.done.acquire(timeout=timeout_s)
+
+    def ask(self, question: Callable[[Engine], object], timeout_s: float) -> object:
+        """Ask the bridge's thread; None if it does not answer within ``timeout_s`` seconds."""
+        if self._off:
+            return None
+        request = _Request(time.monotonic() + timeout_s, question=question)
+        self.put((REQUEST, request), urgent=True)
+        request.done.acquire(timeout=timeout_s)
+        return request.answer
+
+    @property
+    def has_providers(self) -> bool:
+        """Whether providers were injected."""
+        return self._providers is not None
+
+    @property
+    def exit_timeout_s(self) -> float:
+        """How long the end of the process may wait for telemetry."""
+        return self._settings.exit_timeout_s if self._settings is not None else 5.0
+
+    # The bridge's own thread
+
+    def _run(self) -> None:
+        own_threads.add(threading.get_ident())
+        try:
+            engine = self._build()
+        except Exception as error:
+            note_internal_error("setting up telemetry", error)
+            self._off = True
+            self._queue.clear()
+            return
+        settled = True
+        while True:
+            self._doorbell.acquire(timeout=_TICK_S if settled else 0.25)
+            if not self._urgent:
+                # Let the agent finish what it is doing: its events come in bursts, and it is in a hurry.
+                self._doorbell.acquire(timeout=_LINGER_S)
+            self._urgent = False
+            self._rung = False
+            self._drain(engine)
+            settled = engine.settle()
+            if self._telemetry is not None:
+                self._telemetry.publish_counts()
+
+    def _build(self) -> Engine:
+        from ._engine import Engine
+        from ._settings import read_settings
+        from ._telemetry import Telemetry
+
+        self._settings = read_settings(os.environ, _warn)
+        self._telemetry = Telemetry(os.environ, _warn, self._providers)
+        self._engine = Engine(self._telemetry, self._settings, os.environ)
+        return self._engine
+
+    def _drain(self, engine: Engine) -> None:
+        queue = self._queue
+        count = 0
+        while queue:
+            item = queue.popleft()
+            try:
+                self._process(engine, item)
+            except Exception as error:
+                self._broken(engine, item, error)
+            count += 1
+            if not count % 16:
+                time.sleep(0)  # hand the interpreter to the agent if it waits for it
+        if self._dropped:
+            say_once(
+                "queue full", f"events came faster than they could be processed; {self._dropped} or more were dropped."
+            )
+
+    def _process(self, engine: Engine, item: tuple[Any, ...]) -> None:
+        kind = item[0]
+        if kind == TEXT:
+            engine.text(*item[1:])
+        elif kind == EVENT:
+            engine.event(*item[1:])
+        elif kind == FACT:
+            engine.fact(item[1])
+        elif kind == RENDEZVOUS_EVENT:
+            engine.rendezvous_event(*item[1:])
+        else:
+            self._fulfil(engine, item[1])
+
+    def _broken(self, engine: Engine, item: tuple[Any, ...], error: Exception) -> None:
+        try:
+            text = item[1] if item[0] == TEXT else repr(item[1])[:4096]
+            engine.broken(text, time.time_ns(), error)
+        except Exception as again:
+            note_internal_error("recording a broken event", again)
+
+    def _fulfil(self, engine: Engine, request: _Request) -> None:
+        try:
+            if request.question is not None:
+                request.answer = request.question(engine)
+                return
+            if request.ending:
+                engine.close(_uncaught())
+            if self._telemetry is not None:
+                self._telemetry.flush(request.deadline)
+        finally:
+            request.done.release()
+
+
+def _uncaught() -> str | None:
+    """Type of the exception that is ending the process, as the interpreter noted it."""
+    value = getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
+    return type(value).__name__ if value is not None else None
+
+
+def _warn(message: str) -> None:
+    say_once(message, message)
+
+
+_bridge: Bridge | None = None
+_providers: Providers | None = None
+_hooked_exit = False
+_gave_up = False
+
+
+def bridge() -> Bridge:
+    """Return this process's bridge; made at first use."""
+    global _bridge
+    found = _bridge
+    if found is None:
+        found = _bridge = Bridge(_providers)
+        _hook_exit()
+    return found
+
+
+def use_providers(providers: Providers | None) -> None:
+    """Use these providers in bridges made from now on."""
+    global _providers, _bridge
+    _providers = providers
+    if _bridge is not None:
+        _bridge.flush(_bridge.exit_timeout_s, ending=True)
+        _bridge = None
+
+
+def _hook_exit() -> None:
+    global _hooked_exit
+    if _hooked_exit:
+        return
+    _hooked_exit = True
+    # Whoever imports it later than the exit below begins finds that it can no longer be imported.
+    import concurrent.futures.thread  # noqa: F401
+
+    os.register_at_fork(after_in_child=_after_fork)
+    atexit.register(_at_exit)
+    register = getattr(threading, "_register_atexit", None)
+    if register is not None:
+        # Before atexit, where threads can no longer be started and so nothing new be connected; it also runs
+        # in forked workers, which never reach atexit.
+        with contextlib.suppress(RuntimeError):
+            register(_at_exit)
+
+
+def _after_fork() -> None:
+    """A forked child starts afresh: its parent's queue is its parent's to send."""
+    global _bridge
+    _bridge = None
+    own_threads.clear()
+
+
+def _at_exit() -> None:
+    global _gave_up
+    current = _bridge
+    if current is None or _gave_up:
+        return
+    with _signals_ignored():
+        if not current.flush(current.exit_timeout_s, ending=True):
+            _gave_up = True
+            logger.warning(
+                "telemetry was not all sent within %.1f s (TORCHELASTIC_OTEL_EXIT_TIMEOUT).", current.exit_timeout_s
+            )
+
+
+@contextlib.contextmanager
+def _signals_ignored() -> Any:
+    """Keep a second SIGTERM or SIGINT from ending the flush; it is bounded, and the exit code stands."""
+    previous: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            with contextlib.suppress(ValueError, OSError):
+                previous[number] = signal.signal(number, lambda _number, _frame: None)
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            if handler is not None:
+                with contextlib.suppress(ValueError, OSError):
+                    signal.signal(number, handler)
+
+

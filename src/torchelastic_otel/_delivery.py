@@ -1,0 +1,175 @@
+"""Batches on their way to an exporter, each signal on a thread of its own.
+
+The SDK's batch processors load their exporter where they are made, ignore what it answers, and wait for it
+without a bound when the process ends. Here loading happens on the delivery thread, results are counted, and
+every wait has a deadline.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
+from ._guard import note_internal_error, own_threads, say_once
+
+T = TypeVar("T")
+Export = Callable[[Sequence[T]], bool]
+"""Takes a batch, returns whether it was delivered."""
+
+
+class Batcher(Generic[T]):
+    """A bounded queue and the daemon thread that empties it in batches.
+
+    Args:
+        signal: "logs" or "traces", for messages and thread names.
+        load: makes the export functions (one per exporter); called once, on the delivery thread.
+        delay_s: longest time that an item waits for others, in seconds.
+        max_batch: items per export.
+        max_queue: items kept while the exporter is busy; beyond it the oldest is dropped and counted.
+    """
+
+    def __init__(
+        self, signal: str, load: Callable[[], list[Export[T]]], *, delay_s: float, max_batch: int, max_queue: int
+    ) -> None:
+        self._signal = signal
+        self._load = load
+        self._delay_s = delay_s
+        self._max_batch = max_batch
+        self._queue: deque[T] = deque()
+        self._max_queue = max_queue
+        self._changed = threading.Condition()
+        self._flushes = 0
+        self._flushed = 0
+        self.dropped = 0
+        threading.Thread(target=self._run, name=f"torchelastic-otel-{signal}", daemon=True).start()
+
+    def put(self, item: T) -> None:
+        """Queue ``item``; never blocks on the exporter."""
+        with self._changed:
+            if len(self._queue) >= self._max_queue:
+                self._queue.popleft()
+                self._lost(1, "its queue is full")
+            self._queue.append(item)
+            if len(self._queue) in (1, self._max_batch):
+                self._changed.notify()
+
+    def hurry(self) -> None:
+        """Ask for what is queued to be sent now, without waiting for it."""
+        with self._changed:
+            self._flushes += 1
+            self._changed.notify()
+
+    def flush(self, deadline: float) -> bool:
+        """Send all that is queued; False if that is not done by ``deadline`` (``time.monotonic`` seconds)."""
+        with self._changed:
+            self._flushes += 1
+            wanted = self._flushes
+            self._changed.notify_all()
+            return self._changed.wait_for(lambda: self._flushed >= wanted, max(0.0, deadline - time.monotonic()))
+
+    def _lost(self, count: int, why: str) -> None:
+        self.dropped += count
+        say_once(f"dropped:{self._signal}", f"telemetry is being lost: {self._signal} could not be sent, {why}.")
+
+    def _run(self) -> None:
+        own_threads.add(threading.get_ident())
+        suppress_instrumentation()
+        try:
+            exports = self._load()
+        except Exception as error:
+            note_internal_error(f"loading the {self._signal} exporter", error)
+            exports = []
+        while True:
+            batch, flushes = self._next()
+            if batch:
+                for export in exports:
+                    self._export(export, batch)
+            if flushes:
+                with self._changed:
+                    self._flushed = max(self._flushed, flushes)
+                    self._changed.notify_all()
+
+    def _next(self) -> tuple[list[T], int]:
+        """Wait for a batch; the second value is the flush that is fulfilled once the batch is out, else 0."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._queue or self._flushes > self._flushed)
+            if self._flushes == self._flushed:
+                self._changed.wait_for(
+                    lambda: len(self._queue) >= self._max_batch or self._flushes > self._flushed, self._delay_s
+                )
+            flushes = self._flushes
+            batch = [self._queue.popleft() for _ in range(min(self._max_batch, len(self._queue)))]
+            return batch, 0 if self._queue else flushes
+
+    def _export(self, export: Export[T], batch: Sequence[T]) -> None:
+        try:
+            delivered = export(batch)
+        except Exception as error:
+            note_internal_error(f"exporting {self._signal}", error)
+            delivered = False
+        if not delivered:
+            with self._changed:
+                self._lost(len(batch), "the exporter says why")
+
+
+class Flusher:
+    """Flushes something of the SDK's on a thread of its own: it may block far beyond its time-out.
+
+    Args:
+        name: for the thread.
+        load: returns what has ``force_flush``, or None; called once, on the thread.
+    """
+
+    def __init__(self, name: str, load: Callable[[], object]) -> None:
+        self._load = load
+        self._changed = threading.Condition()
+        self._wanted = 0
+        self._done = 0
+        self._deadline = 0.0
+        self.flushed: object = None
+        threading.Thread(target=self._run, name=f"torchelastic-otel-{name}", daemon=True).start()
+
+    def request(self, deadline: float) -> int:
+        """Ask for a flush; return its number for ``wait``."""
+        with self._changed:
+            self._wanted += 1
+            self._deadline = deadline
+            self._changed.notify_all()
+            return self._wanted
+
+    def wait(self, number: int, deadline: float) -> bool:
+        """Wait for the flush ``number`` until ``deadline`` (``time.monotonic`` seconds)."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._done >= number, max(0.0, deadline - time.monotonic()))
+
+    def _run(self) -> None:
+        own_threads.add(threading.get_ident())
+        suppress_instrumentation()
+        try:
+            self.flushed = self._load()
+        except Exception as error:
+            note_internal_error("setting up an exporter", error)
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._wanted > self._done)
+                number, left_s = self._wanted, self._deadline - time.monotonic()
+            try:
+                flush = getattr(self.flushed, "force_flush", None)
+                if flush is not None:
+                    flush(max(1, int(left_s * 1000)))
+            except Exception as error:
+                note_internal_error("flushing", error)
+            with self._changed:
+                self._done = number
+                self._changed.notify_all()
+
+
+def suppress_instrumentation() -> None:
+    """Mark the current thread's context, so that instrumented HTTP and gRPC clients leave our requests alone."""
+    from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, set_value
+
+    attach(set_value("suppress_http_instrumentation", True, None))
+    attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))

@@ -1,0 +1,196 @@
+"""Events and facts in, one job's state each, on the bridge's thread alone: no locks, no signals."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from . import _contract as c
+from . import _facts as f
+from ._guard import note_internal_error
+from ._identity import identify, parse_traceparent
+from ._job import Job
+from ._translate import DEBUG, WARN, Event, Kind, translate_event, translate_rendezvous, translate_text
+from ._telemetry import LogData, Telemetry
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import SpanContext
+
+    from ._settings import Settings
+
+_MOST_JOBS = 64
+# What somebody waits for, or what may be the last that this process gets to say.
+_HURRIED = (f.WorkersExited, f.StopRequested, f.StoreFailed, f.RunEnded)
+
+
+class Engine:
+    """The state of this process's jobs.
+
+    Args:
+        telemetry: where spans and records go.
+        settings: our own settings.
+        environ: the process's environment.
+    """
+
+    def __init__(self, telemetry: Telemetry, settings: Settings, environ: Mapping[str, str]) -> None:
+        self._telemetry = telemetry
+        self._settings = settings
+        self._environ = environ
+        self._hostname = socket.getfqdn(socket.gethostname())
+        self._jobs: OrderedDict[int, Job] = OrderedDict()
+        self._by_run: OrderedDict[str, Job] = OrderedDict()
+        # A worker's own events belong under its own span; it is never a launcher of this job.
+        self._in_worker = "TORCHELASTIC_RUN_ID" in environ and "LOCAL_RANK" in environ
+
+    # In
+
+    def text(self, text: str, created_ns: int, thread: str | None, span: SpanContext | None) -> None:
+        """Take what a logging handler received."""
+        self._event(translate_text(text, created_ns, thread), span)
+
+    def event(self, fields: tuple[object, object, object, object], created_ns: int, span: SpanContext | None) -> None:
+        """Take an ``Event`` by its fields (name, source, timestamp, metadata)."""
+        self._event(translate_event(*fields, created_ns), span)
+
+    def rendezvous_event(self, fields: Mapping[str, object], created_ns: int, thread: str | None) -> None:
+        """Take a ``RdzvEvent`` by its fields."""
+        self._event(translate_rendezvous(fields, created_ns, thread), None)
+
+    def broken(self, text: str, created_ns: int, error: Exception) -> None:
+        """Take what could not be translated or placed as a raw record, and count it."""
+        note_internal_error("translating an event", error)
+        attributes = {c.EVENT: c.EVENT_UNPARSED}
+        self._telemetry.emit(LogData(c.EVENT_UNPARSED, created_ns, WARN, text, attributes, None))
+        self._count_event(c.EVENT_UNPARSED, "")
+
+    def fact(self, fact: f.Fact) -> None:
+        """Take what the agent did."""
+        if isinstance(fact, f.JobStarted):
+            self._start(fact)
+            return
+        job = self._jobs.get(fact.job)
+        if job is not None:
+            job.on_fact(fact)
+            if isinstance(fact, _HURRIED):
+                self._telemetry.hurry()
+            self._forget_if_ended(fact.job, job)
+
+    # Jobs
+
+    def _start(self, fact: f.JobStarted) -> None:
+        for key, job in list(self._jobs.items()):
+            # Torch says nothing when a job ends by a signal in a program that goes on.
+            if job.run_id == fact.run_id or len(self._jobs) >= _MOST_JOBS:
+                job.finish(job.last_ns)
+                self._forget_if_ended(key, job)
+        identity = fact.identity or identify(fact.run_id, self._environ, self._settings.trace_seed)
+        job = Job(
+            self._telemetry,
+            identity,
+            self._hostname,
+            self._settings.span_events,
+            fact.run_id,
+            start_ns=fact.time_ns,
+            hooked=True,
+            agent_span_id=fact.agent_span_id,
+        )
+        self._jobs[fact.job] = job
+        self._by_run[fact.run_id] = job
+        job.started(fact)
+
+    def _forget_if_ended(self, key: int, job: Job) -> None:
+        if job.ended:
+            self._jobs.pop(key, None)
+
+    def _job_of(self, event: Event) -> Job | None:
+        run_id = event.run_id or ""
+        job = self._by_run.get(run_id)
+        if job is not None and (not job.ended or job.hooked):
+            return job
+        if self._in_worker:
+            return None
+        job = Job(
+            self._telemetry,
+            identify(run_id, self._environ, self._settings.trace_seed),
+            self._hostname,
+            self._settings.span_events,
+            run_id,
+            start_ns=event.time_ns,
+            hooked=False,
+        )
+        self._by_run[run_id] = job
+        self._by_run.move_to_end(run_id)
+        while len(self._by_run) > _MOST_JOBS:
+            _, oldest = self._by_run.popitem(last=False)
+            oldest.finish(oldest.last_ns)
+        return job
+
+    def worker_contexts(self, key: int) -> dict[int, dict[str, str]]:
+        """Return, by local rank, the environment variables that carry each worker's span context."""
+        job = self._jobs.get(key)
+        return {} if job is None or not self._telemetry.exports_spans else job.worker_contexts()
+
+    # Events
+
+    def _event(self, event: Event, span: SpanContext | None) -> None:
+        if event.heartbeat:
+            self._telemetry.count(
+                c.METRIC_HEARTBEATS,
+                {c.RUN_ID: event.run_id or "", c.OUTCOME: c.OUTCOME_SUCCEEDED},
+                "{heartbeat}",
+                "Keep-alive events of the rendezvous",
+            )
+            if self._settings.heartbeats != "log":
+                return
+            event.severity = DEBUG
+        if event.kind in (Kind.USER, Kind.UNPARSED):
+            self._telemetry.emit(
+                LogData(event.name, event.time_ns, event.severity, event.body, event.attributes, self._context(event, span))
+            )
+            return
+        job = self._job_of(event)
+        if job is not None:
+            job.on_event(event)
+        else:
+            self._telemetry.emit(
+                LogData(event.name, event.time_ns, event.severity, event.body, event.attributes, self._context(event, span))
+            )
+
+    def _count_event(self, name: str, source: str) -> None:
+        self._telemetry.count(c.METRIC_EVENTS, {c.EVENT: name, c.SOURCE: source}, "{event}", "Events recorded")
+
+    def _context(self, event: Event, span: SpanContext | None) -> SpanContext | None:
+        """Where a record without a job belongs: the caller's span, else the span this process was given."""
+        if span is not None:
+            return span
+        from opentelemetry.trace import SpanContext, TraceFlags
+
+        given = parse_traceparent(self._environ.get("TRACEPARENT", ""))
+        if given is not None:
+            return SpanContext(given.trace_id, given.span_id, is_remote=True, trace_flags=TraceFlags(given.flags))
+        job = self._by_run.get(event.run_id or "") or (next(reversed(self._jobs.values())) if self._jobs else None)
+        return job.agent.context if job is not None else None
+
+    # Time
+
+    def settle(self, *, everything: bool = False) -> bool:
+        """End the spans that waited long enough for torch's last event; True if none waits any more."""
+        now_ns = time.time_ns() + (1 << 60 if everything else 0)
+        settled = True
+        for job in self._by_run.values():
+            job.settle(now_ns)
+            settled = settled and job.settled
+        return settled
+
+    def close(self, uncaught: str | None) -> None:
+        """End every job: the process ends. ``uncaught`` is the type of the exception that ends it."""
+        for job in [*self._jobs.values(), *self._by_run.values()]:
+            try:
+                job.finish(job.last_ns, uncaught=uncaught)
+            except Exception as error:
+                note_internal_error("ending a job", error)
+        self._jobs.clear()
+

@@ -1,0 +1,113 @@
+"""Where recorded events enter: a logging handler for torch, two functions for the events API.
+
+This runs on the host's threads, in the middle of what they do. Nothing here raises, blocks, or costs more than
+a few microseconds; no SDK is loaded.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from ._bridge import EVENT, RENDEZVOUS_EVENT, TEXT, bridge
+from ._guard import from_signal_handler, guarded, note_internal_error, own_threads
+
+_SCALARS = frozenset({str, int, float, bool, type(None)})
+# What exporters and the bridge itself log never becomes telemetry, whatever thread it comes from.
+_OWN_LOGGERS = ("torchelastic_otel", "opentelemetry", "grpc", "urllib3", "requests")
+
+
+def _current_span() -> Any:
+    """Return the caller's span context; None where there is none, or no tracing in this process."""
+    # Another thread may be importing it at this moment.
+    get_current_span = getattr(sys.modules.get("opentelemetry.trace"), "get_current_span", None)
+    if get_current_span is None:
+        return None
+    context = get_current_span().get_span_context()
+    return context if context.is_valid else None
+
+
+class OtelHandler(logging.Handler):
+    """The ``otel`` destination: takes ``event.serialize()`` texts as log messages."""
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Queue the record's message. Without the base class's lock: the queue needs none."""
+        if threading.get_ident() in own_threads or record.name.startswith(_OWN_LOGGERS):
+            return False
+        try:
+            text = record.msg if not record.args and type(record.msg) is str else record.getMessage()
+            bridge().put((TEXT, text, int(record.created * 1e9), record.threadName, _current_span()))
+        except Exception as error:
+            if from_signal_handler(error):
+                raise
+            note_internal_error("OtelHandler.handle", error)
+        return True
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Queue the record's message."""
+        self.handle(record)
+
+    def flush(self) -> None:
+        """Do nothing: sending is the bridge's own business."""
+
+
+_handler = OtelHandler()
+
+
+def otel_handler() -> OtelHandler:
+    """Return the process's handler."""
+    return _handler
+
+
+def submit_event(event: Any) -> None:
+    """Queue an ``Event`` (ours, torch's, or one that looks like it), as it is now."""
+    guarded(_submit_event, event)
+
+
+def _submit_event(event: Any) -> None:
+    if threading.get_ident() in own_threads:
+        return
+    metadata = event.metadata
+    if isinstance(metadata, Mapping):
+        metadata = {
+            key: value if type(value) in _SCALARS else _frozen(value) for key, value in dict(metadata).items()
+        }
+    fields = (event.name, event.source, event.timestamp, metadata)
+    bridge().put((EVENT, fields, time.time_ns(), _current_span()))
+
+
+def submit_rendezvous_event(event: Any) -> None:
+    """Queue a ``RdzvEvent``, as it is now."""
+    guarded(_submit_rendezvous_event, event)
+
+
+def _submit_rendezvous_event(event: Any) -> None:
+    if threading.get_ident() in own_threads:
+        return
+    fields = {
+        name: getattr(event, name, None)
+        for name in (
+            "name",
+            "run_id",
+            "message",
+            "hostname",
+            "pid",
+            "node_state",
+            "master_endpoint",
+            "rank",
+            "local_id",
+            "error_trace",
+        )
+    }
+    bridge().put((RENDEZVOUS_EVENT, fields, time.time_ns(), threading.current_thread().name))
+
+
+def _frozen(value: object) -> object:
+    """Return a value that later changes in the program do not reach."""
+    from ._values import clean
+
+    return clean(value)

@@ -1,0 +1,91 @@
+"""SIGTERM before torch handles it: until the first workers start, it ends a launcher without a word.
+
+The default action stays what it is: the same signal ends the process, with the same exit status, after a
+bounded moment in which the bridge says so. Python's own handlers run only between two instructions of the
+main thread, which may sit in a store call for minutes; so the signal is also read from a wake-up pipe.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType
+
+from ._guard import own_threads
+
+_WATCHED = (signal.SIGTERM, signal.SIGHUP)
+
+
+class SignalWatch:
+    """Calls ``tell(signal name)`` before a fatal signal takes its default action.
+
+    Only signals whose action is the default are watched, and only where this is the main thread: a program's
+    own handlers are left alone.
+    """
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+        self._signals: list[int] = []
+        self._dying = threading.Lock()
+        self._pipe: tuple[int, int] | None = None
+
+    def install(self) -> None:
+        """Begin to watch."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in _WATCHED:
+            if signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, self._handle)
+                self._signals.append(number)
+        if not self._signals:
+            return
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        taken = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        if taken != -1:  # an event loop's
+            signal.set_wakeup_fd(taken, warn_on_full_buffer=False)
+            os.close(reader)
+            os.close(writer)
+            return
+        self._pipe = (reader, writer)
+        threading.Thread(target=self._watch, args=(reader,), name="torchelastic-otel-signals", daemon=True).start()
+
+    def remove(self) -> None:
+        """Give the signals back; torch is about to handle them itself."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in self._signals:
+            if getattr(signal.getsignal(number), "__func__", None) is SignalWatch._handle:
+                signal.signal(number, signal.SIG_DFL)
+        self._signals = []
+        if self._pipe is not None:
+            (_, writer), self._pipe = self._pipe, None
+            if signal.set_wakeup_fd(-1) not in (writer, -1):
+                return  # somebody else's by now; it was taken from them for an instant, and ours is gone
+            os.close(writer)  # ends the watching thread
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self._die(number)
+
+    def _watch(self, reader: int) -> None:
+        own_threads.add(threading.get_ident())
+        while data := os.read(reader, 1):
+            if data[0] in self._signals:
+                self._die(data[0])
+        os.close(reader)
+
+    def _die(self, number: int) -> None:
+        # Whoever comes second waits here for the end.
+        with self._dying:
+            try:
+                self._tell(signal.Signals(number).name)
+            finally:
+                if threading.current_thread() is threading.main_thread():
+                    signal.signal(number, signal.SIG_DFL)
+                else:
+                    ctypes.CDLL(None).signal(number, 0)
+                os.kill(os.getpid(), number)
+                signal.pause()

@@ -1,0 +1,411 @@
+"""The way out: spans, log records and metrics, to the program's own providers or to ones built from ``OTEL_*``.
+
+Only this module and the exporters it loads know the SDK. All of it is used on the bridge's thread, so that
+importing the SDK and gRPC costs the agent nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from . import _contract as c
+from ._delivery import Batcher, Export, Flusher
+from ._guard import say_once
+from ._identity import new_span_id
+from ._translate import SEVERITY_TEXT, Attributes
+from ._version import __version__
+
+if TYPE_CHECKING:
+    from opentelemetry._logs import LoggerProvider
+    from opentelemetry.context import Context
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.sdk._logs import ReadableLogRecord
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import ReadableSpan
+    from opentelemetry.sdk.trace.id_generator import IdGenerator
+    from opentelemetry.trace import SpanContext, Tracer, TracerProvider
+
+
+@dataclass(slots=True)
+class Providers:
+    """Providers that the program brings; None where it has none of that signal."""
+
+    tracer_provider: TracerProvider | None = None
+    logger_provider: LoggerProvider | None = None
+    meter_provider: MeterProvider | None = None
+
+
+@dataclass(slots=True)
+class LogData:
+    """One log record before it meets the SDK."""
+
+    name: str
+    time_ns: int
+    severity: int
+    body: str
+    attributes: Attributes
+    span: SpanContext | None
+    observed_ns: int = field(default_factory=time.time_ns)
+    uid: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+
+class NextIds:
+    """Ids for the spans to come: those chosen beforehand, else random from the system."""
+
+    def __init__(self) -> None:
+        self.trace_id = 0
+        self.span_id = 0
+
+    def generate_span_id(self) -> int:
+        """Return the chosen span id once, then random ones."""
+        chosen, self.span_id = self.span_id, 0
+        return chosen or new_span_id()
+
+    def generate_trace_id(self) -> int:
+        """Return the chosen trace id once, then random ones."""
+        chosen, self.trace_id = self.trace_id, 0
+        return chosen or int.from_bytes(os.urandom(16), "big") or 1
+
+    def is_trace_id_random(self) -> bool:
+        """Return False: a hash of the run id is no random number."""
+        return False
+
+
+class _LogSink(Protocol):
+    def emit(self, record: LogData) -> None: ...
+
+
+class _SpanQueue:
+    """Span processor that hands ended, sampled spans to the delivery thread."""
+
+    def __init__(self, batcher: Batcher[ReadableSpan]) -> None:
+        self._batcher = batcher
+
+    def on_start(self, span: Any, parent_context: Context | None = None) -> None:
+        """Do nothing: only ended spans travel."""
+
+    def _on_ending(self, span: Any) -> None:
+        """Do nothing."""
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Queue the span if it was sampled."""
+        if span.context is not None and span.context.trace_flags.sampled:
+            self._batcher.put(span)
+
+    def shutdown(self) -> None:
+        """Do nothing: the bridge flushes with a deadline of its own."""
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Flush the delivery thread."""
+        return self._batcher.flush(time.monotonic() + timeout_millis / 1000)
+
+
+class _OwnLogs:
+    """Log records straight to the delivery thread.
+
+    The SDK's logger spends more on copying attributes than all the rest of the bridge on an event, so that
+    records take the SDK's form only where they are exported, off the critical path.
+    """
+
+    def __init__(self, batcher: Batcher[LogData]) -> None:
+        self._batcher = batcher
+
+    def emit(self, record: LogData) -> None:
+        self._batcher.put(record)
+
+
+class _ProviderLogs:
+    """Log records through the logger of the program's own provider."""
+
+    def __init__(self, provider: LoggerProvider) -> None:
+        self._logger = provider.get_logger(c.SCOPE, __version__)
+
+    def emit(self, record: LogData) -> None:
+        from opentelemetry._logs import SeverityNumber
+
+        self._logger.emit(
+            timestamp=record.time_ns,
+            observed_timestamp=record.observed_ns,
+            context=_context_of(record.span),
+            severity_number=SeverityNumber(record.severity),
+            severity_text=SEVERITY_TEXT[record.severity],
+            body=record.body,
+            attributes={**record.attributes, c.LOG_RECORD_UID: record.uid},
+            event_name=record.name,
+        )
+
+
+
+def _context_of(span: SpanContext | None) -> Context:
+    from opentelemetry.context import Context
+    from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, set_span_in_context
+
+    # An empty Context would be falsy, and the caller's span would be taken instead.
+    return set_span_in_context(INVALID_SPAN if span is None else NonRecordingSpan(span), Context())
+
+
+class Telemetry:
+    """Where the bridge's spans, log records and measurements go.
+
+    Args:
+        environ: the process's environment; ``OTEL_*`` is read from it.
+        warn: takes one clear sentence for each thing that is wrong in it.
+        providers: injected providers; those that are missing are the program's global ones, else built here.
+    """
+
+    def __init__(
+        self, environ: Mapping[str, str], warn: Callable[[str], None], providers: Providers | None = None
+    ) -> None:
+        self._environ = environ
+        self._warn = warn
+        self.disabled = environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+        self.ids = NextIds()
+        self.max_span_events: int | None = 128
+        self.ids_are_ours = True
+        self.exports_spans = True
+        given = providers or Providers()
+        found = _global_providers()
+        self._flushers: list[Flusher] = []
+        self._batchers: list[Batcher[Any]] = []
+        configured = Providers() if self.disabled else _declared_providers(environ, warn)
+        self._resource: Resource | None = None
+        self.tracer = self._make_tracer(
+            given.tracer_provider or found.tracer_provider or configured.tracer_provider
+        )
+        self._logs = self._make_logs(given.logger_provider or found.logger_provider or configured.logger_provider)
+        self._metrics = self._make_metrics(given.meter_provider or found.meter_provider or configured.meter_provider)
+        self._counted: dict[tuple[str, str, str, tuple[tuple[str, str], ...]], int] = {}
+        self._counters: dict[str, Any] = {}
+
+    def _make_tracer(self, provider: TracerProvider | None) -> Tracer:
+        from opentelemetry.trace import NoOpTracer
+
+        if self.disabled:
+            return NoOpTracer()
+        if provider is None:
+            return self._own_tracer()
+        self._flush_too("traces", provider)
+        tracer = provider.get_tracer(c.SCOPE, __version__)
+        from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+
+        # The tracer is this scope's alone, so the program's other spans keep their generator.
+        if type(getattr(tracer, "id_generator", None)) is RandomIdGenerator:
+            tracer.id_generator = self.ids  # type: ignore[attr-defined]  # the SDK's tracer has it, the API's not
+        elif getattr(tracer, "id_generator", None) is not self.ids:
+            self.ids_are_ours = False
+            say_once(
+                "foreign ids",
+                "the program's tracer provider makes its own ids: the nodes of this job do not share a trace.",
+            )
+        limits = getattr(tracer, "_span_limits", None)
+        self.max_span_events = getattr(limits, "max_events", self.max_span_events)
+        return tracer
+
+    def _own_tracer(self) -> Tracer:
+        from opentelemetry.sdk.trace import TracerProvider
+
+        from . import _environment as env
+
+        generator: IdGenerator | None = env.id_generator_from_env(self._environ, self._warn)
+        if generator is not None:
+            self.ids_are_ours = False
+            say_once(
+                "foreign ids",
+                "OTEL_PYTHON_ID_GENERATOR names another id generator: the nodes of this job do not share a trace.",
+            )
+        limits = env.span_limits_from_env(self._environ, self._warn)
+        self.max_span_events = limits.max_events
+        provider = TracerProvider(
+            resource=self.resource,
+            sampler=env.sampler_from_env(self._environ, self._warn),
+            id_generator=generator or self.ids,  # type: ignore[arg-type]  # a duck: importing IdGenerator loads the SDK
+            span_limits=limits,
+            shutdown_on_exit=False,
+        )
+        batcher = self._batcher("traces", _export_spans)
+        if batcher is not None:
+            provider.add_span_processor(_SpanQueue(batcher))  # type: ignore[arg-type]  # likewise a duck
+        else:
+            self.exports_spans = False
+        return provider.get_tracer(c.SCOPE, __version__)
+
+    def _make_logs(self, provider: LoggerProvider | None) -> _LogSink | None:
+        if self.disabled:
+            return None
+        if provider is not None:
+            self._flush_too("logs", provider)
+            return _ProviderLogs(provider)
+        batcher = self._batcher("logs", self._export_logs)
+        return None if batcher is None else _OwnLogs(batcher)
+
+    @property
+    def resource(self) -> Resource:
+        """The resource of what the bridge sends by itself."""
+        if self._resource is None:
+            from ._resource import build_resource
+
+            self._resource = build_resource(self._environ)
+        return self._resource
+
+    def _batcher(self, signal: str, adapt: Callable[[Any], Export[Any]]) -> Batcher[Any] | None:
+        from . import _environment as env
+        from ._exporters import load_exporters, plan_exporters
+
+        if not plan_exporters(signal, self._environ, self._warn):  # type: ignore[arg-type]  # one of the literals
+            return None
+
+        def load() -> list[Export[Any]]:
+            return [adapt(exporter) for exporter in load_exporters(signal, self._environ, self._warn)]  # type: ignore[arg-type]
+
+        settings = env.batch_settings(signal, self._environ, self._warn)  # type: ignore[arg-type]
+        batcher: Batcher[Any] = Batcher(
+            signal, load, delay_s=settings.delay_s, max_batch=settings.max_batch, max_queue=settings.max_queue
+        )
+        self._batchers.append(batcher)
+        return batcher
+
+    def _export_logs(self, exporter: Any) -> Export[LogData]:
+        from ._environment import log_limits_from_env
+
+        limits = log_limits_from_env(self._environ, self._warn)
+        scope = _scope()
+
+        def export(batch: Sequence[LogData]) -> bool:
+            records = [_readable(record, self.resource, scope, limits) for record in batch]
+            return _succeeded(exporter.export(records))
+
+        return export
+
+    def emit(self, record: LogData) -> None:
+        """Send a log record on its way."""
+        if self._logs is not None:
+            self._logs.emit(record)
+
+    def count(self, name: str, attributes: Mapping[str, str], unit: str, description: str) -> None:
+        """Add one to the counter ``name``."""
+        if self._metrics is not None:
+            key = (name, unit, description, tuple(attributes.items()))
+            self._counted[key] = self._counted.get(key, 0) + 1
+
+    def publish_counts(self) -> None:
+        """Hand what was counted to the SDK, once that has been loaded."""
+        provider: Any = self._metrics.flushed if self._metrics is not None else None
+        if provider is None:
+            return
+        for (name, unit, description, attributes), count in self._counted.items():
+            counter = self._counters.get(name)
+            if counter is None:
+                meter = provider.get_meter(c.SCOPE, __version__)
+                counter = self._counters[name] = meter.create_counter(name, unit, description)
+            counter.add(count, dict(attributes))
+        self._counted.clear()
+
+    def _make_metrics(self, provider: MeterProvider | None) -> Flusher | None:
+        from ._exporters import plan_exporters
+
+        if self.disabled or (provider is None and not plan_exporters("metrics", self._environ, self._warn)):
+            return None
+        # On a thread of its own: the metrics SDK is the dearest part to import.
+        flusher = Flusher("metrics", lambda: self._build_meter_provider() if provider is None else provider)
+        self._flushers.append(flusher)
+        return flusher
+
+    def _flush_too(self, name: str, provider: object) -> None:
+        self._flushers.append(Flusher(name, lambda: provider))
+
+    def _build_meter_provider(self) -> MeterProvider:
+        from opentelemetry.sdk.metrics import MeterProvider
+        from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
+
+        from ._environment import metric_export_interval_s
+        from ._exporters import load_exporters
+
+        interval = metric_export_interval_s(self._environ, self._warn) * 1000
+        readers: list[MetricReader] = [
+            exporter if isinstance(exporter, MetricReader) else PeriodicExportingMetricReader(exporter, interval)
+            for exporter in load_exporters("metrics", self._environ, self._warn)
+        ]
+        return MeterProvider(metric_readers=readers, resource=self.resource, shutdown_on_exit=False)
+
+    def hurry(self) -> None:
+        """Ask for all that is queued to be sent now, without waiting."""
+        for batcher in self._batchers:
+            batcher.hurry()
+
+    def flush(self, deadline: float) -> bool:
+        """Send all that is queued; False if that is not done by ``deadline`` (``time.monotonic`` seconds)."""
+        self.publish_counts()
+        self.hurry()
+        asked = [(flusher, flusher.request(deadline)) for flusher in self._flushers]
+        done = all([batcher.flush(deadline) for batcher in self._batchers])
+        return all([flusher.wait(number, deadline) for flusher, number in asked]) and done
+
+
+def _global_providers() -> Providers:
+    """The providers that the program has set up itself; a proxy or a no-op is none."""
+    from opentelemetry import _logs, metrics, trace
+
+    def real(provider: Any) -> Any:
+        name = type(provider).__name__.lower()
+        return None if "proxy" in name or name.startswith("noop") else provider
+
+    return Providers(
+        real(trace.get_tracer_provider()), real(_logs.get_logger_provider()), real(metrics.get_meter_provider())
+    )
+
+
+def _declared_providers(environ: Mapping[str, str], warn: Callable[[str], None]) -> Providers:
+    """Providers declared in ``OTEL_CONFIG_FILE``, if it is set."""
+    path = environ.get("OTEL_CONFIG_FILE", "").strip()
+    if not path:
+        return Providers()
+    from ._declared import providers_from_file
+
+    return providers_from_file(path, warn)
+
+
+def _scope() -> Any:
+    from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+
+    return InstrumentationScope(c.SCOPE, __version__)
+
+
+def _readable(record: LogData, resource: Resource, scope: Any, limits: Any) -> ReadableLogRecord:
+    """Return the record in the SDK's form, its attributes within the user's limits."""
+    from opentelemetry._logs import LogRecord, SeverityNumber
+    from opentelemetry.attributes import BoundedAttributes
+    from opentelemetry.sdk._logs import ReadableLogRecord
+
+    attributes = BoundedAttributes(
+        limits.attribute_count,
+        {c.LOG_RECORD_UID: record.uid, **record.attributes},
+        immutable=False,
+        max_value_len=limits.value_length,
+    )
+    data = LogRecord(
+        timestamp=record.time_ns,
+        observed_timestamp=record.observed_ns,
+        context=_context_of(record.span),
+        severity_number=SeverityNumber(record.severity),
+        severity_text=SEVERITY_TEXT[record.severity],
+        body=record.body,
+        attributes=attributes,
+        event_name=record.name,
+    )
+    return ReadableLogRecord(data, resource, scope)
+
+
+def _export_spans(exporter: Any) -> Export[ReadableSpan]:
+    def export(batch: Sequence[ReadableSpan]) -> bool:
+        return _succeeded(exporter.export(batch))
+
+    return export
+
+
+def _succeeded(result: Any) -> bool:
+    return getattr(result, "name", "SUCCESS") == "SUCCESS"

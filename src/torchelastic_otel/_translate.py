@@ -1,0 +1,383 @@
+"""From what torch says to what telemetry says: one JSON text or one event, in; name, time, attributes, body, out.
+
+Pure: no clock, no environment, no state. What only the job's history can tell (which span an event belongs
+to, whether a death was collateral) is left to ``_job``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from . import _contract as c
+from ._values import AttributeValue, clean, clean_text
+
+DEBUG, INFO, WARN, ERROR = 5, 9, 13, 17
+"""Severity numbers of the OpenTelemetry log data model."""
+
+SEVERITY_TEXT = {DEBUG: "DEBUG", INFO: "INFO", WARN: "WARN", ERROR: "ERROR"}
+
+Attributes = dict[str, AttributeValue]
+
+
+class Kind(Enum):
+    """What sort of event was recorded."""
+
+    AGENT = "agent"
+    WORKER = "worker"
+    WATCHDOG = "watchdog"
+    RENDEZVOUS = "rendezvous"
+    USER = "user"
+    UNPARSED = "unparsed"
+
+
+@dataclass(slots=True)
+class Event:
+    """An event in the terms of the contract.
+
+    ``state`` is torch's (START, SUCCEEDED, …) for agent and worker events, ``node_state`` for rendezvous.
+    """
+
+    kind: Kind
+    name: str
+    time_ns: int
+    body: str
+    attributes: Attributes
+    severity: int = INFO
+    run_id: str | None = None
+    state: str = ""
+    local_rank: int | None = None
+    heartbeat: bool = False
+    joins: bool = False
+    joined: bool = False
+    inner: Mapping[str, object] = field(default_factory=dict)
+
+
+_decode = json.JSONDecoder().decode
+_ROUND = re.compile(r"\bround (\d+)\b")
+_JOINED = re.compile(r"has joined round (\d+) of .* as rank (\d+) in a world of size (\d+)")
+_ATTEMPTS = "attempts to join the next round"
+_KEEP_ALIVE_THREAD = "RendezvousKeepAliveTimer"
+_EXCEPTION = re.compile(r"([A-Za-z_][\w.]*)(?:: |:?$)", re.DOTALL)
+
+
+def translate_text(text: str, created_ns: int, thread: str | None = None) -> Event:
+    """Translate what a logging handler received: ``event.serialize()`` of torch, or anything else.
+
+    Args:
+        text: the log record's message.
+        created_ns: when it was recorded, nanoseconds since the epoch.
+        thread: name of the recording thread; torch's keep-alive timer is known by it.
+    """
+    try:
+        data = _decode(text)
+    except (ValueError, RecursionError):
+        return _unparsed(text, created_ns)
+    if type(data) is dict:
+        if "metadata" in data and "source" in data:
+            return translate_event(
+                data.get("name"), data["source"], data.get("timestamp"), data["metadata"], created_ns
+            )
+        if "node_state" in data and "message" in data:
+            return translate_rendezvous(data, created_ns, thread)
+    return _unparsed(text, created_ns)
+
+
+def translate_event(
+    name: object, source: object, timestamp: object, metadata: object, created_ns: int
+) -> Event:
+    """Translate an ``Event`` (agent, worker, watchdog, or a user's own), given field by field."""
+    name = name if type(name) is str else str(name)
+    source = str(getattr(source, "value", source))
+    time_ns = created_ns
+    if type(timestamp) is int and 0 < timestamp < 1 << 43:
+        time_ns = timestamp * 1_000_000
+    attributes: Attributes = {c.EVENT: clean_text(name), c.SOURCE: clean_text(source)}
+    if not isinstance(metadata, Mapping):
+        if metadata is not None:
+            _put(attributes, c.METADATA, metadata)
+        metadata = {}
+    if name.startswith(c.TORCH_EVENT_PREFIX):
+        kind = Kind.WORKER if source == "WORKER" else Kind.AGENT
+    elif "rdzv_backend" in metadata and "agent_restarts" in metadata:
+        kind = Kind.WATCHDOG
+    else:
+        for key, value in metadata.items():
+            _put(attributes, clean_text(str(key)), value)
+        run_id = metadata.get("run_id")
+        return Event(
+            Kind.USER, name, time_ns, clean_text(name), attributes, run_id=run_id if isinstance(run_id, str) else None
+        )
+    inner = _lift(metadata, attributes)
+    state = metadata.get("state")
+    event = Event(
+        kind,
+        name,
+        time_ns,
+        "",
+        attributes,
+        run_id=str(metadata.get("run_id")),
+        state=state if type(state) is str else "",
+        inner=inner,
+    )
+    if kind is Kind.WORKER:
+        rank = attributes.get(c.LOCAL_RANK)
+        event.local_rank = rank if type(rank) is int else None
+        _worker(event)
+    elif kind is Kind.AGENT:
+        _agent(event)
+    else:
+        _watchdog(event)
+    return event
+
+
+def translate_rendezvous(data: Mapping[str, object], created_ns: int, thread: str | None = None) -> Event:
+    """Translate a ``RdzvEvent``, given as a mapping of its fields."""
+    name = str(data.get("name", ""))
+    message = clean_text(str(data.get("message", "")))
+    state = str(getattr(data["node_state"], "value", data["node_state"]))
+    run_id = str(data.get("run_id", ""))
+    attributes: Attributes = {c.EVENT: clean_text(name), c.RUN_ID: clean_text(run_id), c.NODE_STATE: clean_text(state)}
+    for key, attribute in (
+        ("hostname", c.HOSTNAME),
+        ("pid", c.RDZV_PID),
+        ("master_endpoint", c.MASTER_ENDPOINT),
+        ("local_id", c.LOCAL_ID),
+        ("rank", c.GROUP_RANK),
+    ):
+        value = data.get(key)
+        if value is not None and value != "":
+            _put(attributes, attribute, value)
+    event = Event(Kind.RENDEZVOUS, name, created_ns, message, attributes, run_id=run_id, state=state)
+    joined = _JOINED.search(message)
+    if joined is not None:
+        event.joined = True
+        attributes[c.ROUND] = int(joined[1])
+        attributes[c.GROUP_RANK] = int(joined[2])
+        attributes[c.GROUP_WORLD_SIZE] = int(joined[3])
+    else:
+        event.joins = _ATTEMPTS in message
+        in_round = _ROUND.search(message)
+        if in_round is not None:
+            attributes[c.ROUND] = int(in_round[1])
+    if state == "FAILED":
+        event.severity = WARN
+        trace = str(data.get("error_trace", ""))
+        # traceback.format_exc() with no exception at hand says "NoneType: None".
+        if trace and not trace.startswith("NoneType: None"):
+            _exception_from_traceback(trace, attributes)
+    elif state == "RUNNING":
+        event.heartbeat = name.endswith("._keep_alive") or (
+            thread is not None and thread.startswith(_KEEP_ALIVE_THREAD)
+        )
+        if event.heartbeat:
+            event.severity = DEBUG
+    return event
+
+
+def _unparsed(text: str, created_ns: int) -> Event:
+    return Event(
+        Kind.UNPARSED, c.EVENT_UNPARSED, created_ns, clean_text(text), {c.EVENT: c.EVENT_UNPARSED}, severity=WARN
+    )
+
+
+def _put(attributes: Attributes, name: str, value: object) -> None:
+    cleaned = clean(value)
+    if cleaned is not None:
+        attributes[name] = cleaned
+
+
+def _lift(metadata: Mapping[str, object], attributes: Attributes) -> Mapping[str, object]:
+    """Put torch's metadata under the contract's names; return the parsed inner ``metadata``."""
+    inner: Mapping[str, object] = {}
+    names = c.TORCH_KEYS
+    for key, value in metadata.items():
+        if value is None:
+            continue
+        if key == "metadata":
+            inner = _inner(value, attributes)
+            continue
+        kind = type(value)
+        # The common cases, spelled out: this runs for every event.
+        if kind is str and len(value) < 1024 and value.isascii():  # type: ignore[arg-type,attr-defined]
+            attributes[names.get(key) or c.PREFIX + str(key)] = value  # type: ignore[assignment]
+        else:
+            _put(attributes, names.get(key) or clean_text(f"{c.PREFIX}{key}"), value)
+    watchdog = "watchdog_event" in inner
+    for key, value in inner.items():
+        if type(value) is list and len(value) == 1:
+            value = value[0]
+        if value is None:
+            continue
+        name = names.get(key) or (c.WATCHDOG_PREFIX if watchdog else c.PREFIX) + str(key)
+        if watchdog and key == "worker_pid":
+            name = c.WATCHDOG_PREFIX + key
+        cleaned = value if type(value) is int and -(1 << 63) <= value < 1 << 63 else clean(value)
+        if cleaned is not None:
+            attributes[name] = cleaned
+    return inner
+
+
+def _inner(value: object, attributes: Attributes) -> Mapping[str, object]:
+    parsed: object = value
+    if isinstance(value, str):
+        try:
+            parsed = _decode(value)
+        except (ValueError, RecursionError):
+            parsed = None
+    if isinstance(parsed, dict):
+        return parsed
+    _put(attributes, c.METADATA, value)
+    return {}
+
+
+def signal_name(number: int) -> str:
+    """Return the name of a signal, ``SIG<number>`` where Python knows none (real-time signals)."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"SIG{number}"
+
+
+def _worker(event: Event) -> None:
+    attributes = event.attributes
+    raw = attributes.get(c.RAW_ERROR)
+    if raw == "null":
+        del attributes[c.RAW_ERROR]
+    elif type(raw) is str:
+        attributes.update(exception_from_error_file(raw))
+    code = attributes.get(c.PROCESS_EXIT_CODE)
+    how = ""
+    if type(code) is int:
+        how = describe_exit(code)
+        if code < 0:
+            attributes[c.WORKER_SIGNAL] = signal_name(-code)
+    state = event.state
+    if state == "FAILED":
+        attributes.setdefault(c.ERROR_TYPE, error_type(attributes))
+        event.severity = ERROR
+    elif state == "TERMINATED":
+        event.severity = WARN
+    verb = {
+        "START": "started",
+        "SUCCEEDED": "succeeded",
+        "FAILED": "failed",
+        "TERMINATED": "was stopped by its agent",
+    }.get(state, state.lower())
+    exception = attributes.get(c.EXCEPTION_MESSAGE) or attributes.get(c.EXCEPTION_TYPE)
+    detail = f": {exception}" if exception else f": {how}" if how else ""
+    event.body = clean_text(f"{describe_worker(attributes)} {verb}{detail}")
+
+
+def describe_worker(attributes: Mapping[str, AttributeValue]) -> str:
+    """Return "Worker 3 (local rank 1, pid 4711) on node-2", of what the attributes know."""
+    rank = attributes.get(c.GLOBAL_RANK)
+    local, pid, host = attributes.get(c.LOCAL_RANK), attributes.get(c.WORKER_ID), attributes.get(c.HOSTNAME)
+    details = []
+    if local is not None:
+        details.append(f"local rank {local}")
+    if pid is not None and pid != "None":
+        details.append(f"pid {pid}")
+    text = "Worker" if rank is None else f"Worker {rank}"
+    if details:
+        text += f" ({', '.join(details)})"
+    return text if host is None else f"{text} on {host}"
+
+
+def describe_exit(code: int) -> str:
+    """Return "killed by SIGKILL" or "exit code 3"."""
+    return f"killed by {signal_name(-code)}" if code < 0 else f"exit code {code}"
+
+
+def error_type(attributes: Mapping[str, AttributeValue]) -> str:
+    """Return ``error.type``: the exception's class, else the signal's name, else the exit code as text."""
+    for name in (c.EXCEPTION_TYPE, c.WORKER_SIGNAL, c.PROCESS_EXIT_CODE):
+        value = attributes.get(name)
+        if value is not None:
+            return str(value)
+    return "_OTHER"
+
+
+def _agent(event: Event) -> None:
+    attributes, state = event.attributes, event.state
+    raw = attributes.get(c.RAW_ERROR)
+    if type(raw) is str:
+        if raw.startswith("NoneType: None"):
+            del attributes[c.RAW_ERROR]
+        else:
+            _exception_from_traceback(raw, attributes)
+    if state == "FAILED":
+        event.severity = ERROR
+        attributes.setdefault(c.ERROR_TYPE, error_type(attributes))
+    duration = attributes.get(c.DURATION_MS)
+    took = f" after {duration / 1000:.3f} s" if type(duration) in (int, float) else ""  # type: ignore[operator]
+    event.body = {
+        "RENDEZVOUS": f"The agent left the rendezvous step{took}",
+        "ASSIGN_WORKER_RANKS": f"The agent left the rank assignment step{took}",
+        "SUCCEEDED": "The agent's run returned; this says nothing of its workers",
+        "FAILED": f"The agent's run raised {attributes.get(c.EXCEPTION_TYPE, 'an exception')}",
+    }.get(state, f"Agent {state.lower()}")
+
+
+def _watchdog(event: Event) -> None:
+    attributes = event.attributes
+    body = f"Watchdog: {event.name}"
+    pid = attributes.get(c.WATCHDOG_PREFIX + "worker_pid")
+    if pid is not None:
+        body += f" (worker pid {pid}"
+        scope = attributes.get(c.WATCHDOG_PREFIX + "scope_id")
+        body += f", scope {scope})" if scope is not None else ")"
+    if event.name == "kill worker process":
+        event.severity = ERROR
+    event.body = clean_text(body)
+
+
+def exception_from_error_file(raw: str) -> Attributes:
+    """Read the exception out of an error file's JSON text as ``@record`` writes it; {} if there is none."""
+    try:
+        data = _decode(raw)
+    except (ValueError, RecursionError):
+        return {}
+    message = data.get("message") if isinstance(data, dict) else None
+    attributes: Attributes = {}
+    if isinstance(message, dict):
+        extra = message.get("extraInfo")
+        stack = extra.get("py_callstack") if isinstance(extra, dict) else None
+        if isinstance(stack, str) and stack:
+            attributes[c.EXCEPTION_STACKTRACE] = clean_text(stack)
+        message = message.get("message")
+    # torch writes "<NONE>" where no error file was found.
+    if isinstance(message, str) and message and message != "<NONE>":
+        found = _EXCEPTION.match(message)
+        if found is not None:
+            attributes[c.EXCEPTION_TYPE] = clean_text(found[1])
+            rest = message[found.end() :]
+            if rest:
+                attributes[c.EXCEPTION_MESSAGE] = clean_text(rest)
+        else:
+            attributes[c.EXCEPTION_MESSAGE] = clean_text(message)
+    return attributes
+
+
+def _exception_from_traceback(text: str, attributes: Attributes) -> None:
+    """Read the exception out of ``traceback.format_exc()``: the last one of a chain is the one that was raised."""
+    attributes[c.EXCEPTION_STACKTRACE] = clean_text(text)
+    _, header, block = text.rpartition("Traceback (most recent call last):\n")
+    lines = block.splitlines() if header else []
+    for number, line in enumerate(lines):
+        if not line or line[0].isspace():
+            continue
+        found = _EXCEPTION.match(line)
+        if found is None:
+            return
+        kind = clean_text(found[1].rpartition(".")[2])
+        attributes[c.EXCEPTION_TYPE] = attributes[c.ERROR_TYPE] = kind
+        # What follows the line is the rest of a message of several lines.
+        message = "\n".join([line[found.end() :], *lines[number + 1 :]]).strip()
+        if message:
+            attributes[c.EXCEPTION_MESSAGE] = clean_text(message)
+        return

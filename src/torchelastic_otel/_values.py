@@ -1,0 +1,66 @@
+"""Values as OTLP can carry them: nothing raises in an encoder, nothing costs a neighbour."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+AttributeValue = str | bool | int | float
+
+MAX_TEXT = 32_768
+"""Longest text of an attribute or a body, in characters; what is longer is cut and marked."""
+
+_INT_LIMIT = 1 << 63
+
+
+def clean_text(text: str) -> str:
+    """Return ``text`` encodable as UTF-8 (lone surrogates replaced) and at most MAX_TEXT long."""
+    if len(text) > MAX_TEXT:
+        text = f"{text[:MAX_TEXT]}… [cut: {len(text)} characters]"
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace").decode()
+    return text
+
+
+def clean(value: object) -> AttributeValue | None:
+    """Return ``value`` in a form that OTLP carries; None where there is nothing to say.
+
+    An int beyond 64 bits becomes text, anything nested JSON text, anything else its ``str``.
+    """
+    kind = type(value)
+    if kind is str:
+        return clean_text(value)  # type: ignore[arg-type]  # narrowed by the exact type, cheaper than isinstance
+    if value is None:
+        return None
+    if kind is bool or kind is float:
+        return value  # type: ignore[return-value]
+    if kind is int:
+        return value if -_INT_LIMIT <= value < _INT_LIMIT else clean_text(_big(value))  # type: ignore[operator,return-value,arg-type]
+    return _clean_other(value)
+
+
+def _big(value: int) -> str:
+    # str() of a huge int raises beyond sys.get_int_max_str_digits, hex() never does.
+    return str(value) if value.bit_length() < 4096 else hex(value)
+
+
+def _clean_other(value: object) -> AttributeValue:
+    if isinstance(value, str):
+        return clean_text(str.__str__(value))
+    if isinstance(value, bool | int | float):
+        return clean(value.__int__() if isinstance(value, int) else value.__float__()) or 0
+    try:
+        if isinstance(value, Mapping | list | tuple | set | frozenset):
+            return clean_text(json.dumps(value, default=_as_text, skipkeys=False))
+        return clean_text(str(value))
+    except Exception:  # a user's own __str__, a key that JSON has no form for, a cycle: whatever it raises
+        return f"<{type(value).__name__}>"
+
+
+def _as_text(value: object) -> Any:
+    return sorted(map(str, value)) if isinstance(value, set | frozenset) else str(value)

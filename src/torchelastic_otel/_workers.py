@@ -1,0 +1,225 @@
+"""A generation of local workers: its span and theirs, who died, and who was stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from . import _contract as c
+from ._facts import WorkerExit, WorkersExited, WorkersStarted, WorkersStarting, WorkersStopped
+from ._translate import Attributes, Event
+from ._verdict import Failure, failure_of, first_failure_attributes, first_of, group_sentence
+
+if TYPE_CHECKING:
+    from ._spans import OpenSpan
+
+SETTLE_NS = 2_000_000_000
+"""How long an ended worker's span waits for torch's own last event of that worker."""
+
+
+@dataclass(slots=True)
+class Worker:
+    """A local worker of a generation. ``ended_ns`` is when it was seen ended, 0 while it runs."""
+
+    identity: Attributes
+    span: OpenSpan
+    ended_ns: int = 0
+    outcome: str | None = None
+    description: str = ""
+    failure: Failure | None = None
+
+    def close(self, time_ns: int, outcome: str | None, description: str = "") -> None:
+        """Note that the worker ended; its span stays open for torch's own last event."""
+        if not self.ended_ns:
+            self.ended_ns, self.outcome, self.description = time_ns, outcome, description
+
+    def settle(self) -> None:
+        """End the span at the time the worker was seen ended."""
+        if self.ended_ns:
+            self.span.end(self.ended_ns, self.outcome, self.description)
+
+
+@dataclass(slots=True)
+class Group:
+    """One generation of local workers.
+
+    ``stop_outcome`` says why the agent stops those that still run: interrupted (membership change) or
+    terminated (a signal, or a worker that failed).
+    """
+
+    generation: int
+    span: OpenSpan
+    shared: Attributes
+    workers: dict[int, Worker] = field(default_factory=dict)
+    culprits: list[Failure] = field(default_factory=list)
+    first_deaths: list[Failure] = field(default_factory=list)
+    ended_ns: int = 0
+    stop_outcome: str | None = c.OUTCOME_TERMINATED
+    watchdog_pids: set[int] = field(default_factory=set)
+
+    def started(self, fact: WorkersStarted) -> None:
+        """Note the workers' process ids."""
+        for local_rank, pid in fact.pids.items():
+            worker = self.workers.get(local_rank)
+            if worker is not None:
+                worker.identity[c.WORKER_ID] = str(pid)
+                worker.span.set({c.WORKER_ID: str(pid)})
+
+    def worker_of(self, event: Event) -> Worker | None:
+        """Return the worker that torch's event speaks of."""
+        return None if event.local_rank is None else self.workers.get(event.local_rank)
+
+    def worker_by_pid(self, pid: int) -> Worker | None:
+        """Return the worker with that process id."""
+        return next((w for w in self.workers.values() if w.identity.get(c.WORKER_ID) == str(pid)), None)
+
+    def exited(self, fact: WorkersExited) -> list[tuple[Worker, Failure]]:
+        """Note workers that ended by themselves; return the failures among them, one look's worth."""
+        failures = []
+        for exit_ in fact.exits:
+            worker = self.workers.get(exit_.local_rank)
+            if worker is None or worker.ended_ns:
+                continue
+            if exit_.exit_code == 0:
+                worker.close(fact.time_ns, c.OUTCOME_SUCCEEDED)
+            else:
+                cause = c.CAUSE_WATCHDOG if exit_.pid in self.watchdog_pids else None
+                failures.append((worker, self._died(worker, exit_, cause, fact.oom_kills)))
+        if failures and not self.culprits:
+            self.first_deaths = first_of([failure for _, failure in failures])
+        named = first_failure_attributes(self.first_deaths)
+        for worker, failure in failures:
+            self.culprits.append(failure)
+            worker.close(fact.time_ns, c.OUTCOME_FAILED, failure.sentence)
+            worker.span.set({**failure.attributes, **named})  # type: ignore[dict-item]  # Mapping is invariant
+        return failures
+
+    def _died(self, worker: Worker, exit_: WorkerExit, cause: str | None, oom_kills: int | None) -> Failure:
+        worker.failure = failure_of(
+            worker.identity,
+            exit_.exit_code,
+            exit_.error,
+            cause=cause,
+            oom_kills=oom_kills,
+            stdout=exit_.stdout,
+            stderr=exit_.stderr,
+        )
+        return worker.failure
+
+    def stuck(self, worker: Worker, time_ns: int) -> Failure:
+        """Note a worker in uninterruptible sleep: it has not ended, and the group fails of it."""
+        worker.failure = failure_of(
+            worker.identity, None, None, cause=c.CAUSE_UNINTERRUPTIBLE, detail="is stuck in uninterruptible sleep"
+        )
+        self.culprits.append(worker.failure)
+        self.first_deaths = list(self.culprits)
+        worker.close(time_ns, c.OUTCOME_FAILED, worker.failure.sentence)
+        worker.span.set({**worker.failure.attributes, **first_failure_attributes(self.first_deaths)})  # type: ignore[dict-item]
+        return worker.failure
+
+    def killed_by_watchdog(self, worker: Worker, event: Event) -> Failure:
+        """Note that the watchdog kills a worker whose scope expired."""
+        scope = event.attributes.get(c.WATCHDOG_PREFIX + "scope_id")
+        worker.failure = failure_of(
+            worker.identity,
+            None,
+            None,
+            cause=c.CAUSE_WATCHDOG,
+            detail=f"is killed by the watchdog: its scope {scope} expired",
+        )
+        worker.failure.attributes.update({k: v for k, v in event.attributes.items() if k.startswith(c.WATCHDOG_PREFIX)})
+        return worker.failure
+
+    def stopped(self, fact: WorkersStopped) -> list[tuple[Worker, Failure]]:
+        """Note that none runs any more; return the collateral deaths."""
+        failures = []
+        for exit_ in fact.exits:
+            worker = self.workers.get(exit_.local_rank)
+            if worker is None or worker.ended_ns:
+                continue
+            if not self.culprits:
+                worker.close(fact.time_ns, self.stop_outcome)
+                continue
+            failure = failure_of(
+                worker.identity,
+                exit_.exit_code,
+                exit_.error,
+                collateral=True,
+                stdout=exit_.stdout,
+                stderr=exit_.stderr,
+            )
+            worker.failure = failure
+            worker.close(fact.time_ns, c.OUTCOME_TERMINATED)
+            worker.span.set({**failure.attributes, **first_failure_attributes(self.first_deaths)})  # type: ignore[dict-item]
+            failures.append((worker, failure))
+        return failures
+
+    def end(self, time_ns: int) -> None:
+        """End the group: all its workers have ended, or are as good as gone."""
+        if self.ended_ns:
+            return
+        self.ended_ns = max([time_ns if not w.ended_ns else w.ended_ns for w in self.workers.values()], default=time_ns)
+        for worker in self.workers.values():
+            worker.close(time_ns, self.stop_outcome)
+        outcomes = {worker.outcome for worker in self.workers.values()}
+        description = ""
+        outcome = self.stop_outcome
+        if self.culprits:
+            outcome, description = c.OUTCOME_FAILED, group_sentence(self.first_deaths)
+            self.span.set({**first_failure_attributes(self.first_deaths), c.VERDICT: description})
+        elif outcomes == {c.OUTCOME_SUCCEEDED}:
+            outcome = c.OUTCOME_SUCCEEDED
+        self.span.end(self.ended_ns, outcome, description)
+
+    @property
+    def running(self) -> bool:
+        """Whether any of its workers has not been seen ended."""
+        return any(not worker.ended_ns for worker in self.workers.values())
+
+    def settle(self, before_ns: int | None = None) -> None:
+        """End the spans of ended workers, those alone that ended before ``before_ns`` if it is given."""
+        for worker in self.workers.values():
+            if worker.ended_ns and (before_ns is None or worker.ended_ns < before_ns):
+                worker.settle()
+
+
+def group_attributes(fact: WorkersStarting, shared: Attributes) -> Attributes:
+    """Attributes of a generation's span."""
+    attributes = dict(shared)
+    for name, value in (
+        (c.GROUP_RANK, fact.group_rank),
+        (c.GROUP_WORLD_SIZE, fact.group_world_size),
+        (c.ROUND, fact.round),
+    ):
+        if value is not None:
+            attributes[name] = value
+    return attributes
+
+
+def open_group(
+    fact: WorkersStarting,
+    generation: int,
+    shared: Attributes,
+    hostname: str,
+    start: Callable[[str, Attributes, int, OpenSpan | None], OpenSpan],
+) -> Group:
+    """Open the spans of a generation. ``start(name, attributes, span id, parent)`` opens one."""
+    attributes = group_attributes(fact, shared)
+    attributes[c.GENERATION] = generation
+    group = Group(generation, start(c.SPAN_WORKER_GROUP, attributes, fact.group_span_id, None), attributes)
+    for slot in fact.workers:
+        identity: Attributes = {**attributes, c.HOSTNAME: hostname, c.LOCAL_RANK: slot.local_rank}
+        identity.pop(c.RESTART_CAUSE, None)
+        for name, value in (
+            (c.GLOBAL_RANK, slot.global_rank),
+            (c.ROLE_RANK, slot.role_rank),
+            (c.ROLE_WORLD_SIZE, slot.role_world_size),
+            (c.WORLD_SIZE, slot.world_size),
+        ):
+            if value is not None:
+                identity[name] = value
+        group.workers[slot.local_rank] = Worker(
+            identity, start(c.SPAN_WORKER, dict(identity), slot.span_id, group.span)
+        )
+    return group
