@@ -195,18 +195,16 @@ class _Behaviour:
 
 
 class OtlpReceiver:
-    """A context manager that listens for as long as it is entered."""
+    """A context manager that listens for as long as it is entered.
+
+    Args:
+        tls: serve TLS, on both protocols.
+        grpc_encodings: compressions that gRPC accepts besides none; others are refused as UNIMPLEMENTED.
+    """
 
     def __init__(
         self, *, tls: TlsFiles | None = None, grpc_encodings: Iterable[str] = ("gzip", "deflate")
     ) -> None:
-        """Prepare a receiver that is not listening yet.
-
-        Args:
-            tls: serve TLS, on both protocols.
-            grpc_encodings: compressions that gRPC accepts besides none; others are refused as UNIMPLEMENTED.
-
-        """
         self._tls = tls
         self._grpc_encodings = sum(_GRPC_ENCODINGS[name] for name in {"identity", *grpc_encodings})
         self._changed = threading.Condition()
@@ -221,7 +219,7 @@ class OtlpReceiver:
     def __enter__(self) -> OtlpReceiver:
         """Listen on free ports; both servers accept connections when this returns."""
         self._http = _HttpServer(self)
-        threading.Thread(target=self._http.serve_forever, args=(0.02,), name="otlp-http", daemon=True).start()
+        threading.Thread(target=self._http.serve_forever, args=(0.005,), name="otlp-http", daemon=True).start()
         self._grpc = self._start_grpc()
         return self
 
@@ -299,7 +297,6 @@ class OtlpReceiver:
             body: HTTP body; None for a normal export response.
             grpc_status: name of a ``grpc.StatusCode``.
             delay: seconds to wait before the answer, on both protocols.
-
         """
         self._behaviour = _Behaviour(status, dict(headers or {}), body, grpc_status, delay)
 

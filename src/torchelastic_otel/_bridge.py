@@ -16,14 +16,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-
 from typing import TYPE_CHECKING, Any
 
 from ._facts import Fact
 from ._guard import logger, note_internal_error, own_threads, say_once
 
 if TYPE_CHECKING:
-    from opentelemetry.trace import SpanContext
 
     from ._engine import Engine
     from ._settings import Settings
@@ -36,6 +34,7 @@ MOST_QUEUED = 100_000
 """Items that wait for the bridge's thread at most; beyond it the oldest is dropped and counted."""
 
 _LINGER_S = 0.02
+_MOST_LINGERS = 4
 _TICK_S = 1.0
 
 
@@ -149,15 +148,20 @@ class Bridge:
         settled = True
         while True:
             self._doorbell.acquire(timeout=_TICK_S if settled else 0.25)
-            if not self._urgent:
-                # Let the agent finish what it is doing: its events come in bursts, and it is in a hurry.
-                self._doorbell.acquire(timeout=_LINGER_S)
+            self._linger()
             self._urgent = False
             self._rung = False
             self._drain(engine)
             settled = engine.settle()
             if self._telemetry is not None:
                 self._telemetry.publish_counts()
+
+    def _linger(self) -> None:
+        """Let the agent finish what it is doing: its events come in bursts, and it is in a hurry."""
+        for _ in range(_MOST_LINGERS):
+            queued = len(self._queue)
+            if self._urgent or self._doorbell.acquire(timeout=_LINGER_S) or len(self._queue) == queued:
+                return
 
     def _build(self) -> Engine:
         from ._engine import Engine
@@ -183,7 +187,8 @@ class Bridge:
                 time.sleep(0)  # hand the interpreter to the agent if it waits for it
         if self._dropped:
             say_once(
-                "queue full", f"events came faster than they could be processed; {self._dropped} or more were dropped."
+                "queue full",
+                f"events came faster than they could be processed; {self._dropped} or more were dropped.",
             )
 
     def _process(self, engine: Engine, item: tuple[Any, ...]) -> None:
@@ -288,7 +293,8 @@ def _at_exit() -> None:
         if not current.flush(current.exit_timeout_s, ending=True):
             _gave_up = True
             logger.warning(
-                "telemetry was not all sent within %.1f s (TORCHELASTIC_OTEL_EXIT_TIMEOUT).", current.exit_timeout_s
+                "telemetry was not all sent within %.1f s (TORCHELASTIC_OTEL_EXIT_TIMEOUT).",
+                current.exit_timeout_s,
             )
 
 
@@ -303,9 +309,7 @@ def _signals_ignored() -> Any:
     try:
         yield
     finally:
-        for number, handler in previous.items():
+        for restored, handler in previous.items():
             if handler is not None:
                 with contextlib.suppress(ValueError, OSError):
-                    signal.signal(number, handler)
-
-
+                    signal.signal(restored, handler)

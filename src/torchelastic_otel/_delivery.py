@@ -32,7 +32,13 @@ class Batcher(Generic[T]):
     """
 
     def __init__(
-        self, signal: str, load: Callable[[], list[Export[T]]], *, delay_s: float, max_batch: int, max_queue: int
+        self,
+        signal: str,
+        load: Callable[[], list[Export[T]]],
+        *,
+        delay_s: float,
+        max_batch: int,
+        max_queue: int,
     ) -> None:
         self._signal = signal
         self._load = load
@@ -68,11 +74,15 @@ class Batcher(Generic[T]):
             self._flushes += 1
             wanted = self._flushes
             self._changed.notify_all()
-            return self._changed.wait_for(lambda: self._flushed >= wanted, max(0.0, deadline - time.monotonic()))
+            return self._changed.wait_for(
+                lambda: self._flushed >= wanted, max(0.0, deadline - time.monotonic())
+            )
 
     def _lost(self, count: int, why: str) -> None:
         self.dropped += count
-        say_once(f"dropped:{self._signal}", f"telemetry is being lost: {self._signal} could not be sent, {why}.")
+        say_once(
+            f"dropped:{self._signal}", f"telemetry is being lost: {self._signal} could not be sent, {why}."
+        )
 
     def _run(self) -> None:
         own_threads.add(threading.get_ident())
@@ -98,7 +108,8 @@ class Batcher(Generic[T]):
             self._changed.wait_for(lambda: self._queue or self._flushes > self._flushed)
             if self._flushes == self._flushed:
                 self._changed.wait_for(
-                    lambda: len(self._queue) >= self._max_batch or self._flushes > self._flushed, self._delay_s
+                    lambda: len(self._queue) >= self._max_batch or self._flushes > self._flushed,
+                    self._delay_s,
                 )
             flushes = self._flushes
             batch = [self._queue.popleft() for _ in range(min(self._max_batch, len(self._queue)))]

@@ -13,8 +13,8 @@ from . import _facts as f
 from ._guard import note_internal_error
 from ._identity import identify, parse_traceparent
 from ._job import Job
-from ._translate import DEBUG, WARN, Event, Kind, translate_event, translate_rendezvous, translate_text
-from ._telemetry import LogData, Telemetry
+from ._telemetry import Telemetry
+from ._translate import DEBUG, Event, Kind, translate_event, translate_rendezvous, translate_text, unparsed
 
 if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext
@@ -51,7 +51,9 @@ class Engine:
         """Take what a logging handler received."""
         self._event(translate_text(text, created_ns, thread), span)
 
-    def event(self, fields: tuple[object, object, object, object], created_ns: int, span: SpanContext | None) -> None:
+    def event(
+        self, fields: tuple[object, object, object, object], created_ns: int, span: SpanContext | None
+    ) -> None:
         """Take an ``Event`` by its fields (name, source, timestamp, metadata)."""
         self._event(translate_event(*fields, created_ns), span)
 
@@ -62,8 +64,7 @@ class Engine:
     def broken(self, text: str, created_ns: int, error: Exception) -> None:
         """Take what could not be translated or placed as a raw record, and count it."""
         note_internal_error("translating an event", error)
-        attributes = {c.EVENT: c.EVENT_UNPARSED}
-        self._telemetry.emit(LogData(c.EVENT_UNPARSED, created_ns, WARN, text, attributes, None))
+        self._telemetry.emit(unparsed(text, created_ns))
         self._count_event(c.EVENT_UNPARSED, "")
 
     def fact(self, fact: f.Fact) -> None:
@@ -146,21 +147,17 @@ class Engine:
             if self._settings.heartbeats != "log":
                 return
             event.severity = DEBUG
-        if event.kind in (Kind.USER, Kind.UNPARSED):
-            self._telemetry.emit(
-                LogData(event.name, event.time_ns, event.severity, event.body, event.attributes, self._context(event, span))
-            )
-            return
-        job = self._job_of(event)
+        job = None if event.kind in (Kind.USER, Kind.UNPARSED) else self._job_of(event)
         if job is not None:
             job.on_event(event)
-        else:
-            self._telemetry.emit(
-                LogData(event.name, event.time_ns, event.severity, event.body, event.attributes, self._context(event, span))
-            )
+            return
+        event.span = self._context(event, span)
+        self._telemetry.emit(event)
 
     def _count_event(self, name: str, source: str) -> None:
-        self._telemetry.count(c.METRIC_EVENTS, {c.EVENT: name, c.SOURCE: source}, "{event}", "Events recorded")
+        self._telemetry.count(
+            c.METRIC_EVENTS, {c.EVENT: name, c.SOURCE: source}, "{event}", "Events recorded"
+        )
 
     def _context(self, event: Event, span: SpanContext | None) -> SpanContext | None:
         """Where a record without a job belongs: the caller's span, else the span this process was given."""
@@ -170,8 +167,12 @@ class Engine:
 
         given = parse_traceparent(self._environ.get("TRACEPARENT", ""))
         if given is not None:
-            return SpanContext(given.trace_id, given.span_id, is_remote=True, trace_flags=TraceFlags(given.flags))
-        job = self._by_run.get(event.run_id or "") or (next(reversed(self._jobs.values())) if self._jobs else None)
+            return SpanContext(
+                given.trace_id, given.span_id, is_remote=True, trace_flags=TraceFlags(given.flags)
+            )
+        job = self._by_run.get(event.run_id or "") or (
+            next(reversed(self._jobs.values())) if self._jobs else None
+        )
         return job.agent.context if job is not None else None
 
     # Time
@@ -193,4 +194,3 @@ class Engine:
             except Exception as error:
                 note_internal_error("ending a job", error)
         self._jobs.clear()
-

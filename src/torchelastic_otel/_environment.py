@@ -98,7 +98,9 @@ def entry_point_names(group: str) -> str:
     return ", ".join(sorted({point.name for point in entry_points(group=group)})) or "none"
 
 
-_importing = threading.Lock()
+importing = threading.RLock()
+"""Held while parts of OpenTelemetry are imported. They import each other in circles: two threads that begin
+at different ends find modules half-made, and exporters are lost."""
 
 
 def import_trace_sdk() -> None:
@@ -108,7 +110,7 @@ def import_trace_sdk() -> None:
     wrong one. The variable is then out of sight for as long as the import takes; ``span_limits_from_env``
     tells of it.
     """
-    with _importing:
+    with importing:
         if "opentelemetry.sdk.trace" in sys.modules:
             return
         try:

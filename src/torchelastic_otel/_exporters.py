@@ -30,6 +30,7 @@ from ._environment import (
     entry_point_names,
     find_entry_point,
     import_trace_sdk,
+    importing,
     read,
     sdk_disabled,
     wrong_value,
@@ -96,12 +97,14 @@ def load_exporters(signal: Signal, environ: Mapping[str, str], warn: Warn) -> li
 
 
 def load_exporter(plan: ExporterPlan, warn: Warn) -> Any | None:
-    """Make the exporter of ``plan``; None, after a warning, if that fails."""
+    """Make the exporter of ``plan``; None, after a warning, if that fails. Threads may do so in parallel."""
     try:
-        import_trace_sdk()
+        _import_sdk()
         if plan.otlp is None:
             point = find_entry_point(f"opentelemetry_{plan.signal}_exporter", plan.name)
-            return point.load()() if point else None
+            with importing:
+                exporter_class = point.load() if point else None
+            return exporter_class and exporter_class()
         make = _make_grpc if plan.otlp.protocol == "grpc" else _make_http
         with _without_the_sdks_words():
             return make(plan.signal, plan.otlp, _aggregation(plan.signal, warn))
@@ -115,6 +118,19 @@ def load_exporter(plan: ExporterPlan, warn: Warn) -> Any | None:
             f"({type(error).__name__}: {error}); {plan.signal} are not sent there."
         )
     return None
+
+
+def _import_sdk() -> None:
+    """Import the packages of the SDK that exporters import parts of, each from the outside."""
+    with importing:
+        import_trace_sdk()
+        for name in ("resources", "_logs", "metrics"):
+            importlib.import_module(f"opentelemetry.sdk.{name}")
+
+
+def _import(name: str) -> Any:
+    with importing:
+        return importlib.import_module(name)
 
 
 class _CredentialError(Exception):
@@ -164,13 +180,11 @@ def _aggregation(signal: Signal, warn: Warn) -> dict[str, Any]:
 
 
 def _make_http(signal: Signal, target: OtlpTarget, more: dict[str, Any]) -> Any:
-    import requests
-
     module_name, class_name = _OTLP_CLASSES[signal]
     package = "opentelemetry.exporter.otlp.proto.http"
-    module = importlib.import_module(f"{package}.{module_name}")
-    compression = importlib.import_module(package).Compression(target.compression)
-    session = _provided_credentials(target, requests.Session) or _session_with_own_ca()
+    module = _import(f"{package}.{module_name}")
+    compression = _import(package).Compression(target.compression)
+    session = _provided_credentials(target, _import("requests").Session) or _session_with_own_ca()
     # Newer versions take the environment's headers and then these; requests leaves out a header that is None.
     headers = dict(target.headers) | dict.fromkeys(target.refused_headers)
     return getattr(module, class_name)(
@@ -199,10 +213,9 @@ def _session_with_own_ca() -> Any:
 
 
 def _make_grpc(signal: Signal, target: OtlpTarget, more: dict[str, Any]) -> Any:
-    import grpc  # type: ignore[import-untyped]
-
     module_name, class_name = _OTLP_CLASSES[signal]
-    module = importlib.import_module(f"opentelemetry.exporter.otlp.proto.grpc.{module_name}")
+    module = _import(f"opentelemetry.exporter.otlp.proto.grpc.{module_name}")
+    grpc = _import("grpc")
     credentials = _provided_credentials(target, grpc.ChannelCredentials)
     if credentials is None and not target.insecure:
         # The stock exporter looks at the client's files only where there is a CA's, and mixes neither with

@@ -13,7 +13,7 @@ from . import _contract as c
 from . import _facts as f
 from ._identity import TraceIdentity
 from ._spans import OpenSpan, start_span
-from ._telemetry import LogData, Telemetry
+from ._telemetry import Telemetry
 from ._translate import ERROR, INFO, WARN, Attributes, Event, Kind
 from ._verdict import (
     Failure,
@@ -141,7 +141,11 @@ class Job:
         if fact.role:
             self.shared[c.ROLE] = fact.role
         self.agent.set(attributes)
-        nodes = f"{fact.min_nodes}" if fact.min_nodes == fact.max_nodes else f"{fact.min_nodes} to {fact.max_nodes}"
+        nodes = (
+            f"{fact.min_nodes}"
+            if fact.min_nodes == fact.max_nodes
+            else f"{fact.min_nodes} to {fact.max_nodes}"
+        )
         what = f" for {nodes} node{'' if nodes == '1' else 's'}" if fact.min_nodes is not None else ""
         self._tell(c.EVENT_AGENT_START, fact.time_ns, f"The launcher starts{what}", attributes, self.agent)
 
@@ -158,7 +162,9 @@ class Job:
 
     def _store_failed(self, fact: f.StoreFailed) -> None:
         signal = fact.error.signal
-        self._verdict = job_terminated(signal, STEP_STORE) if signal else job_failed_by_launcher(fact.error, STEP_STORE)
+        self._verdict = (
+            job_terminated(signal, STEP_STORE) if signal else job_failed_by_launcher(fact.error, STEP_STORE)
+        )
         self.finish(fact.time_ns)
 
     def _rendezvous_started(self, fact: f.RendezvousStarted) -> None:
@@ -200,7 +206,9 @@ class Job:
         else:
             self._joined(event.time_ns, None, None, None)
 
-    def _joined(self, time_ns: int, rank: int | None, world_size: int | None, view: f.RendezvousView | None) -> None:
+    def _joined(
+        self, time_ns: int, rank: int | None, world_size: int | None, view: f.RendezvousView | None
+    ) -> None:
         if self._rendezvous is None:
             return
         attributes: dict[str, object] = {}
@@ -357,7 +365,11 @@ class Job:
         return job_failed_by_workers(first, max(0, self._generation - 1), self._max_restarts, fact.state)
 
     def _job_ended(self, fact: f.JobEnded) -> None:
-        if fact.error is not None and self._verdict is not None and self._verdict.outcome == c.OUTCOME_SUCCEEDED:
+        if (
+            fact.error is not None
+            and self._verdict is not None
+            and self._verdict.outcome == c.OUTCOME_SUCCEEDED
+        ):
             # Whether this ends the launcher or is only logged differs by torch version: see ``finish``.
             self._step = STEP_CLOSING
             self._closing_error = fact.error
@@ -427,7 +439,9 @@ class Job:
     @property
     def settled(self) -> bool:
         """Whether no ended worker's span waits for torch's last event."""
-        return self._group is None or all(w.span.ended or not w.ended_ns for w in self._group.workers.values())
+        return self._group is None or all(
+            w.span.ended or not w.ended_ns for w in self._group.workers.values()
+        )
 
     # Events
 
@@ -438,7 +452,7 @@ class Job:
             self._before_event(event)
         span = self._span_of(event)
         self._weigh(event)
-        self._record(event.name, event.time_ns, event.body, event.attributes, span, event.severity)
+        self._record(event, span)
         if event.joined:
             self._joined_event(event)
         if not self.hooked:
@@ -473,7 +487,7 @@ class Job:
             self._watchdog_kill(event, self._group)
 
     def _watchdog_kill(self, event: Event, group: Group) -> None:
-        pid = str(event.inner.get("worker_pid", ""))
+        pid = str((event.inner or {}).get("worker_pid", ""))
         worker = group.worker_by_pid(int(pid)) if pid.isdecimal() else None
         if worker is not None and worker.failure is None:
             group.watchdog_pids.add(int(pid))
@@ -534,14 +548,14 @@ class Job:
     ) -> None:
         """Record an event of the bridge's own."""
         full: Attributes = {c.EVENT: name, **self.shared, c.HOSTNAME: self._hostname, **attributes}  # type: ignore[dict-item]
-        self._record(name, time_ns, body, full, span, severity)
+        event = Event(Kind.BRIDGE, name, time_ns, body, full, severity, observed_ns=time_ns)
+        self._record(event, span)
 
-    def _record(
-        self, name: str, time_ns: int, body: str, attributes: Attributes, span: OpenSpan, severity: int
-    ) -> None:
+    def _record(self, event: Event, span: OpenSpan) -> None:
+        event.span = span.context
         if self._span_events and not span.ended:
-            span.add_event(name, time_ns, attributes)
-        self._telemetry.emit(LogData(name, time_ns, severity, body, attributes, span.context))
+            span.add_event(event.name, event.time_ns, event.attributes)
+        self._telemetry.emit(event)
 
 
 _FINAL = {"SUCCEEDED": c.OUTCOME_SUCCEEDED, "FAILED": c.OUTCOME_FAILED, "TERMINATED": c.OUTCOME_TERMINATED}

@@ -69,7 +69,6 @@ def plan_otlp(
         protocol: the protocol if the exporter's name says it; None to go by the variables.
         environ: the environment.
         warn: told what is wrong, once per variable.
-
     """
     variable, text = _first(environ, signal, "ENDPOINT")
     try:

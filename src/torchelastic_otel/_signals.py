@@ -51,7 +51,9 @@ class SignalWatch:
             os.close(writer)
             return
         self._pipe = (reader, writer)
-        threading.Thread(target=self._watch, args=(reader,), name="torchelastic-otel-signals", daemon=True).start()
+        threading.Thread(
+            target=self._watch, args=(reader,), name="torchelastic-otel-signals", daemon=True
+        ).start()
 
     def remove(self) -> None:
         """Give the signals back; torch is about to handle them itself."""

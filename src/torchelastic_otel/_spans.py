@@ -95,7 +95,9 @@ def start_span(
     context = Context()
     if parent is not None:
         if not isinstance(parent, SpanContext):
-            parent = SpanContext(parent.trace_id, parent.span_id, is_remote=True, trace_flags=TraceFlags(parent.flags))
+            parent = SpanContext(
+                parent.trace_id, parent.span_id, is_remote=True, trace_flags=TraceFlags(parent.flags)
+            )
         context = set_span_in_context(NonRecordingSpan(parent), context)
     else:
         from opentelemetry.trace import INVALID_SPAN

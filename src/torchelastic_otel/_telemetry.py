@@ -6,18 +6,18 @@ importing the SDK and gRPC costs the agent nothing.
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
-import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from . import _contract as c
 from ._delivery import Batcher, Export, Flusher
 from ._guard import say_once
 from ._identity import new_span_id
-from ._translate import SEVERITY_TEXT, Attributes
+from ._translate import SEVERITY_TEXT, Event
 from ._version import __version__
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace.id_generator import IdGenerator
     from opentelemetry.trace import SpanContext, Tracer, TracerProvider
 
+    from ._environment import LogLimits
+
 
 @dataclass(slots=True)
 class Providers:
@@ -38,20 +40,6 @@ class Providers:
     tracer_provider: TracerProvider | None = None
     logger_provider: LoggerProvider | None = None
     meter_provider: MeterProvider | None = None
-
-
-@dataclass(slots=True)
-class LogData:
-    """One log record before it meets the SDK."""
-
-    name: str
-    time_ns: int
-    severity: int
-    body: str
-    attributes: Attributes
-    span: SpanContext | None
-    observed_ns: int = field(default_factory=time.time_ns)
-    uid: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 
 class NextIds:
@@ -76,8 +64,20 @@ class NextIds:
         return False
 
 
+_uids = itertools.count(1)
+_process_uid: list[tuple[int, str]] = []
+
+
+def new_uid() -> str:
+    """Return an id that no other log record has: 16 random bytes of the process and a number, as hex."""
+    pid = os.getpid()
+    if not _process_uid or _process_uid[0][0] != pid:  # a forked child has a random part of its own
+        _process_uid[:] = [(pid, os.urandom(16).hex())]
+    return f"{_process_uid[0][1]}{next(_uids):08x}"
+
+
 class _LogSink(Protocol):
-    def emit(self, record: LogData) -> None: ...
+    def emit(self, record: Event) -> None: ...
 
 
 class _SpanQueue:
@@ -112,10 +112,10 @@ class _OwnLogs:
     records take the SDK's form only where they are exported, off the critical path.
     """
 
-    def __init__(self, batcher: Batcher[LogData]) -> None:
+    def __init__(self, batcher: Batcher[Event]) -> None:
         self._batcher = batcher
 
-    def emit(self, record: LogData) -> None:
+    def emit(self, record: Event) -> None:
         self._batcher.put(record)
 
 
@@ -125,7 +125,7 @@ class _ProviderLogs:
     def __init__(self, provider: LoggerProvider) -> None:
         self._logger = provider.get_logger(c.SCOPE, __version__)
 
-    def emit(self, record: LogData) -> None:
+    def emit(self, record: Event) -> None:
         from opentelemetry._logs import SeverityNumber
 
         self._logger.emit(
@@ -135,10 +135,9 @@ class _ProviderLogs:
             severity_number=SeverityNumber(record.severity),
             severity_text=SEVERITY_TEXT[record.severity],
             body=record.body,
-            attributes={**record.attributes, c.LOG_RECORD_UID: record.uid},
+            attributes={**record.attributes, c.LOG_RECORD_UID: new_uid()},
             event_name=record.name,
         )
-
 
 
 def _context_of(span: SpanContext | None) -> Context:
@@ -177,8 +176,12 @@ class Telemetry:
         self.tracer = self._make_tracer(
             given.tracer_provider or found.tracer_provider or configured.tracer_provider
         )
-        self._logs = self._make_logs(given.logger_provider or found.logger_provider or configured.logger_provider)
-        self._metrics = self._make_metrics(given.meter_provider or found.meter_provider or configured.meter_provider)
+        self._logs = self._make_logs(
+            given.logger_provider or found.logger_provider or configured.logger_provider
+        )
+        self._metrics = self._make_metrics(
+            given.meter_provider or found.meter_provider or configured.meter_provider
+        )
         self._counted: dict[tuple[str, str, str, tuple[tuple[str, str], ...]], int] = {}
         self._counters: dict[str, Any] = {}
 
@@ -269,19 +272,17 @@ class Telemetry:
         self._batchers.append(batcher)
         return batcher
 
-    def _export_logs(self, exporter: Any) -> Export[LogData]:
+    def _export_logs(self, exporter: Any) -> Export[Event]:
         from ._environment import log_limits_from_env
 
-        limits = log_limits_from_env(self._environ, self._warn)
-        scope = _scope()
+        readable = _Readable(self.resource, log_limits_from_env(self._environ, self._warn))
 
-        def export(batch: Sequence[LogData]) -> bool:
-            records = [_readable(record, self.resource, scope, limits) for record in batch]
-            return _succeeded(exporter.export(records))
+        def export(batch: Sequence[Event]) -> bool:
+            return _succeeded(exporter.export(readable.batch(batch)))
 
         return export
 
-    def emit(self, record: LogData) -> None:
+    def emit(self, record: Event) -> None:
         """Send a log record on its way."""
         if self._logs is not None:
             self._logs.emit(record)
@@ -327,7 +328,9 @@ class Telemetry:
 
         interval = metric_export_interval_s(self._environ, self._warn) * 1000
         readers: list[MetricReader] = [
-            exporter if isinstance(exporter, MetricReader) else PeriodicExportingMetricReader(exporter, interval)
+            exporter
+            if isinstance(exporter, MetricReader)
+            else PeriodicExportingMetricReader(exporter, interval)
             for exporter in load_exporters("metrics", self._environ, self._warn)
         ]
         return MeterProvider(metric_readers=readers, resource=self.resource, shutdown_on_exit=False)
@@ -355,7 +358,9 @@ def _global_providers() -> Providers:
         return None if "proxy" in name or name.startswith("noop") else provider
 
     return Providers(
-        real(trace.get_tracer_provider()), real(_logs.get_logger_provider()), real(metrics.get_meter_provider())
+        real(trace.get_tracer_provider()),
+        real(_logs.get_logger_provider()),
+        real(metrics.get_meter_provider()),
     )
 
 
@@ -369,35 +374,57 @@ def _declared_providers(environ: Mapping[str, str], warn: Callable[[str], None])
     return providers_from_file(path, warn)
 
 
-def _scope() -> Any:
-    from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+class _Readable:
+    """Gives records the SDK's form, their attributes within the user's limits.
 
-    return InstrumentationScope(c.SCOPE, __version__)
+    The SDK copies and checks every attribute; ours are clean already, so that is left to records that a limit
+    touches.
+    """
 
+    def __init__(self, resource: Resource, limits: LogLimits) -> None:
+        from opentelemetry._logs import LogRecord, SeverityNumber
+        from opentelemetry.sdk._logs import ReadableLogRecord
+        from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-def _readable(record: LogData, resource: Resource, scope: Any, limits: Any) -> ReadableLogRecord:
-    """Return the record in the SDK's form, its attributes within the user's limits."""
-    from opentelemetry._logs import LogRecord, SeverityNumber
-    from opentelemetry.attributes import BoundedAttributes
-    from opentelemetry.sdk._logs import ReadableLogRecord
+        self._record, self._readable = LogRecord, ReadableLogRecord
+        self._severities = {number: SeverityNumber(number) for number in SEVERITY_TEXT}
+        self._scope = InstrumentationScope(c.SCOPE, __version__)
+        self._resource, self._limits = resource, limits
 
-    attributes = BoundedAttributes(
-        limits.attribute_count,
-        {c.LOG_RECORD_UID: record.uid, **record.attributes},
-        immutable=False,
-        max_value_len=limits.value_length,
-    )
-    data = LogRecord(
-        timestamp=record.time_ns,
-        observed_timestamp=record.observed_ns,
-        context=_context_of(record.span),
-        severity_number=SeverityNumber(record.severity),
-        severity_text=SEVERITY_TEXT[record.severity],
-        body=record.body,
-        attributes=attributes,
-        event_name=record.name,
-    )
-    return ReadableLogRecord(data, resource, scope)
+    def batch(self, events: Sequence[Event]) -> list[ReadableLogRecord]:
+        """Return the records of a batch."""
+        copies: dict[int, tuple[type, dict[str, Any]]] = {}
+        records = []
+        for event in events:
+            key = 0 if event.span is None else event.span.span_id
+            if key not in copies:
+                made = self._record(context=_context_of(event.span))
+                copies[key] = (type(made), made.__dict__)
+            kind, common = copies[key]
+            # A copy of what the SDK made for this span: making one anew looks the span up each time.
+            data = kind.__new__(kind)
+            data.__dict__.update(
+                common,
+                timestamp=event.time_ns,
+                observed_timestamp=event.observed_ns or event.time_ns,
+                severity_number=self._severities[event.severity],
+                severity_text=SEVERITY_TEXT[event.severity],
+                body=event.body,
+                attributes=self._bounded({c.LOG_RECORD_UID: new_uid(), **event.attributes}),
+                event_name=event.name,
+            )
+            records.append(self._readable(data, self._resource, self._scope))
+        return records
+
+    def _bounded(self, attributes: dict[str, Any]) -> Any:
+        limits = self._limits
+        if len(attributes) <= limits.attribute_count and limits.value_length is None:
+            return attributes
+        from opentelemetry.attributes import BoundedAttributes
+
+        return BoundedAttributes(
+            limits.attribute_count, attributes, immutable=False, max_value_len=limits.value_length
+        )
 
 
 def _export_spans(exporter: Any) -> Export[ReadableSpan]:

@@ -9,12 +9,16 @@ from __future__ import annotations
 import json
 import re
 import signal
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from . import _contract as c
 from ._values import AttributeValue, clean, clean_text
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import SpanContext
 
 DEBUG, INFO, WARN, ERROR = 5, 9, 13, 17
 """Severity numbers of the OpenTelemetry log data model."""
@@ -22,6 +26,8 @@ DEBUG, INFO, WARN, ERROR = 5, 9, 13, 17
 SEVERITY_TEXT = {DEBUG: "DEBUG", INFO: "INFO", WARN: "WARN", ERROR: "ERROR"}
 
 Attributes = dict[str, AttributeValue]
+
+_NOTHING: Mapping[str, object] = {}
 
 
 class Kind(Enum):
@@ -32,14 +38,17 @@ class Kind(Enum):
     WATCHDOG = "watchdog"
     RENDEZVOUS = "rendezvous"
     USER = "user"
+    BRIDGE = "bridge"
     UNPARSED = "unparsed"
 
 
 @dataclass(slots=True)
 class Event:
-    """An event in the terms of the contract.
+    """An event in the terms of the contract, on its way to becoming a log record.
 
-    ``state`` is torch's (START, SUCCEEDED, …) for agent and worker events, ``node_state`` for rendezvous.
+    ``state`` is torch's (START, SUCCEEDED, …) for agent and worker events, ``node_state`` for rendezvous;
+    ``joins`` and ``joined`` tell a rendezvous event that begins or ends a join; ``inner`` is torch's inner
+    metadata. ``span`` is set where the event is placed. Times are nanoseconds since the epoch.
     """
 
     kind: Kind
@@ -54,10 +63,23 @@ class Event:
     heartbeat: bool = False
     joins: bool = False
     joined: bool = False
-    inner: Mapping[str, object] = field(default_factory=dict)
+    inner: Mapping[str, object] | None = None
+    observed_ns: int = 0
+    span: SpanContext | None = None
 
 
-_decode = json.JSONDecoder().decode
+def _decode(text: str) -> object:
+    """Parse JSON; the scanner itself, since this runs for every event. Raises ValueError, RecursionError."""
+    try:
+        value, end = _scan(text, 0)
+    except StopIteration:
+        raise ValueError("no JSON value") from None
+    if end != len(text):
+        raise ValueError("more than one JSON value")
+    return value
+
+
+_scan: Callable[[str, int], tuple[object, int]] = getattr(json.JSONDecoder(), "scan_once")  # noqa: B009  # unknown to mypy
 _ROUND = re.compile(r"\bround (\d+)\b")
 _JOINED = re.compile(r"has joined round (\d+) of .* as rank (\d+) in a world of size (\d+)")
 _ATTEMPTS = "attempts to join the next round"
@@ -76,59 +98,58 @@ def translate_text(text: str, created_ns: int, thread: str | None = None) -> Eve
     try:
         data = _decode(text)
     except (ValueError, RecursionError):
-        return _unparsed(text, created_ns)
+        return unparsed(text, created_ns)
     if type(data) is dict:
         if "metadata" in data and "source" in data:
-            return translate_event(
-                data.get("name"), data["source"], data.get("timestamp"), data["metadata"], created_ns
-            )
+            name, source, timestamp = data.get("name"), data["source"], data.get("timestamp")
+            # Short ASCII without escapes holds no text that would need cleaning.
+            plain = len(text) < _SHORT and text.isascii() and "\\u" not in text
+            return translate_event(name, source, timestamp, data["metadata"], created_ns, plain=plain)
         if "node_state" in data and "message" in data:
             return translate_rendezvous(data, created_ns, thread)
-    return _unparsed(text, created_ns)
+    return unparsed(text, created_ns)
 
 
 def translate_event(
-    name: object, source: object, timestamp: object, metadata: object, created_ns: int
+    name: object, source: object, timestamp: object, metadata: object, created_ns: int, *, plain: bool = False
 ) -> Event:
-    """Translate an ``Event`` (agent, worker, watchdog, or a user's own), given field by field."""
+    """Translate an ``Event`` (agent, worker, watchdog, or a user's own), given field by field.
+
+    ``plain`` promises that no text in it needs cleaning.
+    """
     name = name if type(name) is str else str(name)
-    source = str(getattr(source, "value", source))
+    if type(source) is not str:
+        source = str(getattr(source, "value", source))
     time_ns = created_ns
     if type(timestamp) is int and 0 < timestamp < 1 << 43:
         time_ns = timestamp * 1_000_000
-    attributes: Attributes = {c.EVENT: clean_text(name), c.SOURCE: clean_text(source)}
-    if not isinstance(metadata, Mapping):
-        if metadata is not None:
-            _put(attributes, c.METADATA, metadata)
-        metadata = {}
+    if not plain:
+        name, source = clean_text(name), clean_text(source)
+    attributes: Attributes = {c.EVENT: name, c.SOURCE: source}
+    event = Event(Kind.USER, name, time_ns, name, attributes, observed_ns=created_ns)
+    if type(metadata) is not dict and not isinstance(metadata, Mapping):
+        _put(attributes, c.METADATA, metadata)
+        metadata = _NOTHING
+    run_id = metadata.get("run_id")
+    if type(run_id) is str:
+        event.run_id = run_id
     if name.startswith(c.TORCH_EVENT_PREFIX):
-        kind = Kind.WORKER if source == "WORKER" else Kind.AGENT
+        event.kind = Kind.WORKER if source == "WORKER" else Kind.AGENT
     elif "rdzv_backend" in metadata and "agent_restarts" in metadata:
-        kind = Kind.WATCHDOG
+        event.kind = Kind.WATCHDOG
     else:
         for key, value in metadata.items():
             _put(attributes, clean_text(str(key)), value)
-        run_id = metadata.get("run_id")
-        return Event(
-            Kind.USER, name, time_ns, clean_text(name), attributes, run_id=run_id if isinstance(run_id, str) else None
-        )
-    inner = _lift(metadata, attributes)
+        event.body = clean_text(name)
+        return event
+    event.inner = _lift(metadata, attributes, plain)
     state = metadata.get("state")
-    event = Event(
-        kind,
-        name,
-        time_ns,
-        "",
-        attributes,
-        run_id=str(metadata.get("run_id")),
-        state=state if type(state) is str else "",
-        inner=inner,
-    )
-    if kind is Kind.WORKER:
+    event.state = state if type(state) is str else ""
+    if event.kind is Kind.WORKER:
         rank = attributes.get(c.LOCAL_RANK)
         event.local_rank = rank if type(rank) is int else None
         _worker(event)
-    elif kind is Kind.AGENT:
+    elif event.kind is Kind.AGENT:
         _agent(event)
     else:
         _watchdog(event)
@@ -141,7 +162,11 @@ def translate_rendezvous(data: Mapping[str, object], created_ns: int, thread: st
     message = clean_text(str(data.get("message", "")))
     state = str(getattr(data["node_state"], "value", data["node_state"]))
     run_id = str(data.get("run_id", ""))
-    attributes: Attributes = {c.EVENT: clean_text(name), c.RUN_ID: clean_text(run_id), c.NODE_STATE: clean_text(state)}
+    attributes: Attributes = {
+        c.EVENT: clean_text(name),
+        c.RUN_ID: clean_text(run_id),
+        c.NODE_STATE: clean_text(state),
+    }
     for key, attribute in (
         ("hostname", c.HOSTNAME),
         ("pid", c.RDZV_PID),
@@ -153,6 +178,7 @@ def translate_rendezvous(data: Mapping[str, object], created_ns: int, thread: st
         if value is not None and value != "":
             _put(attributes, attribute, value)
     event = Event(Kind.RENDEZVOUS, name, created_ns, message, attributes, run_id=run_id, state=state)
+    event.observed_ns = created_ns
     joined = _JOINED.search(message)
     if joined is not None:
         event.joined = True
@@ -179,10 +205,12 @@ def translate_rendezvous(data: Mapping[str, object], created_ns: int, thread: st
     return event
 
 
-def _unparsed(text: str, created_ns: int) -> Event:
-    return Event(
-        Kind.UNPARSED, c.EVENT_UNPARSED, created_ns, clean_text(text), {c.EVENT: c.EVENT_UNPARSED}, severity=WARN
-    )
+def unparsed(text: str, created_ns: int) -> Event:
+    """Return the raw record of something that is no event."""
+    attributes: Attributes = {c.EVENT: c.EVENT_UNPARSED}
+    event = Event(Kind.UNPARSED, c.EVENT_UNPARSED, created_ns, clean_text(text), attributes, WARN)
+    event.observed_ns = created_ns
+    return event
 
 
 def _put(attributes: Attributes, name: str, value: object) -> None:
@@ -191,34 +219,58 @@ def _put(attributes: Attributes, name: str, value: object) -> None:
         attributes[name] = cleaned
 
 
-def _lift(metadata: Mapping[str, object], attributes: Attributes) -> Mapping[str, object]:
+class _Names(dict[str, str]):
+    """Torch's keys → attribute names; a key that the contract does not know is lifted under a prefix."""
+
+    def __init__(self, prefix: str, known: Mapping[str, str]) -> None:
+        super().__init__(known)
+        self._prefix = prefix
+
+    def __missing__(self, key: str) -> str:
+        return clean_text(f"{self._prefix}{key}")
+
+
+_NAMES = _Names(c.PREFIX, c.TORCH_KEYS)
+_WATCHDOG_NAMES = _Names(
+    c.WATCHDOG_PREFIX,
+    {**c.TORCH_KEYS, "worker_pid": c.WATCHDOG_PREFIX + "worker_pid", "watchdog_event": c.WATCHDOG_EVENT},
+)
+_SHORT = 4096
+_INT_LIMIT = 1 << 63
+
+
+def _lift(metadata: Mapping[str, object], attributes: Attributes, plain: bool) -> Mapping[str, object]:
     """Put torch's metadata under the contract's names; return the parsed inner ``metadata``."""
-    inner: Mapping[str, object] = {}
-    names = c.TORCH_KEYS
+    inner: Mapping[str, object] = _NOTHING
+    names = _NAMES
     for key, value in metadata.items():
+        # The common cases are spelled out: this runs for every value of every event.
         if value is None:
             continue
-        if key == "metadata":
+        if type(value) is str:
+            if key == "metadata":
+                inner = _inner(value, attributes)
+            elif plain:
+                attributes[names[key]] = value
+            else:
+                attributes[names[key]] = clean_text(value)
+        elif type(value) is int and -_INT_LIMIT <= value < _INT_LIMIT:
+            attributes[names[key]] = value
+        elif key == "metadata":
             inner = _inner(value, attributes)
-            continue
-        kind = type(value)
-        # The common cases, spelled out: this runs for every event.
-        if kind is str and len(value) < 1024 and value.isascii():  # type: ignore[arg-type,attr-defined]
-            attributes[names.get(key) or c.PREFIX + str(key)] = value  # type: ignore[assignment]
         else:
-            _put(attributes, names.get(key) or clean_text(f"{c.PREFIX}{key}"), value)
-    watchdog = "watchdog_event" in inner
+            _put(attributes, names[key], value)
+    if "watchdog_event" in inner:
+        names = _WATCHDOG_NAMES
     for key, value in inner.items():
         if type(value) is list and len(value) == 1:
             value = value[0]
         if value is None:
             continue
-        name = names.get(key) or (c.WATCHDOG_PREFIX if watchdog else c.PREFIX) + str(key)
-        if watchdog and key == "worker_pid":
-            name = c.WATCHDOG_PREFIX + key
-        cleaned = value if type(value) is int and -(1 << 63) <= value < 1 << 63 else clean(value)
-        if cleaned is not None:
-            attributes[name] = cleaned
+        if type(value) is int and -_INT_LIMIT <= value < _INT_LIMIT:
+            attributes[names[key]] = value
+        else:
+            _put(attributes, names[key], value)
     return inner
 
 
@@ -243,6 +295,14 @@ def signal_name(number: int) -> str:
         return f"SIG{number}"
 
 
+_VERBS = {
+    "START": "started",
+    "SUCCEEDED": "succeeded",
+    "FAILED": "failed",
+    "TERMINATED": "was stopped by its agent",
+}
+
+
 def _worker(event: Event) -> None:
     attributes = event.attributes
     raw = attributes.get(c.RAW_ERROR)
@@ -262,12 +322,7 @@ def _worker(event: Event) -> None:
         event.severity = ERROR
     elif state == "TERMINATED":
         event.severity = WARN
-    verb = {
-        "START": "started",
-        "SUCCEEDED": "succeeded",
-        "FAILED": "failed",
-        "TERMINATED": "was stopped by its agent",
-    }.get(state, state.lower())
+    verb = _VERBS.get(state) or state.lower()
     exception = attributes.get(c.EXCEPTION_MESSAGE) or attributes.get(c.EXCEPTION_TYPE)
     detail = f": {exception}" if exception else f": {how}" if how else ""
     event.body = clean_text(f"{describe_worker(attributes)} {verb}{detail}")
@@ -275,17 +330,13 @@ def _worker(event: Event) -> None:
 
 def describe_worker(attributes: Mapping[str, AttributeValue]) -> str:
     """Return "Worker 3 (local rank 1, pid 4711) on node-2", of what the attributes know."""
-    rank = attributes.get(c.GLOBAL_RANK)
-    local, pid, host = attributes.get(c.LOCAL_RANK), attributes.get(c.WORKER_ID), attributes.get(c.HOSTNAME)
-    details = []
-    if local is not None:
-        details.append(f"local rank {local}")
-    if pid is not None and pid != "None":
-        details.append(f"pid {pid}")
-    text = "Worker" if rank is None else f"Worker {rank}"
-    if details:
-        text += f" ({', '.join(details)})"
-    return text if host is None else f"{text} on {host}"
+    rank, local = attributes.get(c.GLOBAL_RANK), attributes.get(c.LOCAL_RANK)
+    pid, host = attributes.get(c.WORKER_ID), attributes.get(c.HOSTNAME)
+    who = "Worker" if rank is None else f"Worker {rank}"
+    where = "" if host is None else f" on {host}"
+    if pid is None or pid == "None":
+        return f"{who}{where}" if local is None else f"{who} (local rank {local}){where}"
+    return f"{who} (pid {pid}){where}" if local is None else f"{who} (local rank {local}, pid {pid}){where}"
 
 
 def describe_exit(code: int) -> str:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from . import _contract as c
 from ._facts import Raised, RendezvousView, WorkerError
 from ._translate import (
-    AttributeValue,
     Attributes,
     describe_exit,
     describe_worker,
@@ -16,6 +15,7 @@ from ._translate import (
     exception_from_error_file,
     signal_name,
 )
+from ._values import AttributeValue
 
 
 @dataclass(slots=True)
@@ -86,7 +86,9 @@ def failure_of(
     who = describe_worker(attributes)
     how = describe_exit(exit_code) if exit_code is not None else ""
     if collateral:
-        sentence = f"{who} was stopped by its agent after another worker's death" + (f": {how}" if how else "")
+        sentence = f"{who} was stopped by its agent after another worker's death" + (
+            f": {how}" if how else ""
+        )
     elif exception:
         text = attributes.get(c.EXCEPTION_MESSAGE)
         kind = attributes.get(c.EXCEPTION_TYPE)
@@ -126,7 +128,9 @@ def first_failure_attributes(first: Sequence[Failure]) -> dict[str, object]:
     if not first:
         return {}
     if len(first) > 1:
-        ranks = [failure.attributes[c.GLOBAL_RANK] for failure in first if c.GLOBAL_RANK in failure.attributes]
+        ranks = [
+            failure.attributes[c.GLOBAL_RANK] for failure in first if c.GLOBAL_RANK in failure.attributes
+        ]
         return {c.FAILURE_TIES: ranks} if ranks else {}
     attributes = first[0].attributes
     names = {
@@ -138,7 +142,9 @@ def first_failure_attributes(first: Sequence[Failure]) -> dict[str, object]:
         "error_type": c.ERROR_TYPE,
         "exit_code": c.PROCESS_EXIT_CODE,
     }
-    return {c.FIRST_FAILURE_PREFIX + key: attributes[name] for key, name in names.items() if name in attributes}
+    return {
+        c.FIRST_FAILURE_PREFIX + key: attributes[name] for key, name in names.items() if name in attributes
+    }
 
 
 def group_sentence(first: Sequence[Failure]) -> str:
@@ -152,7 +158,9 @@ def group_sentence(first: Sequence[Failure]) -> str:
     return f"{len(first)} workers died between two looks of the agent, none known to be the first: {others}{more}"
 
 
-def rendezvous_verdict(error: Raised, waited_s: float, view: RendezvousView | None, node_count_known: bool) -> Verdict:
+def rendezvous_verdict(
+    error: Raised, waited_s: float, view: RendezvousView | None, node_count_known: bool
+) -> Verdict:
     """Tell why a rendezvous was not joined."""
     attributes: dict[str, object] = {c.RENDEZVOUS_WAITED: round(waited_s, 3)}
     text = ""
@@ -171,16 +179,24 @@ def rendezvous_verdict(error: Raised, waited_s: float, view: RendezvousView | No
                 attributes[c.NODES_JOINED_NAMES] = view.participants
             if view.waiting:
                 attributes[c.NODES_WAITING_NAMES] = view.waiting
-            need = f"{view.min_nodes}" if view.min_nodes == view.max_nodes else f"{view.min_nodes} to {view.max_nodes}"
+            need = (
+                f"{view.min_nodes}"
+                if view.min_nodes == view.max_nodes
+                else f"{view.min_nodes} to {view.max_nodes}"
+            )
             names = f" ({', '.join(view.participants[:8])})" if view.participants else ""
             text = f": {len(view.participants)} of the {need} nodes needed had joined{names}"
     if error.signal is not None:
         return Verdict(
-            c.OUTCOME_TERMINATED, f"{error.signal} after {waited_s:.1f} s of waiting in the rendezvous{text}", attributes
+            c.OUTCOME_TERMINATED,
+            f"{error.signal} after {waited_s:.1f} s of waiting in the rendezvous{text}",
+            attributes,
         )
     if error.type == "RendezvousGracefulExitError":
         return Verdict(
-            c.OUTCOME_TERMINATED, f"this spare node was not needed and was let go after {waited_s:.1f} s", attributes
+            c.OUTCOME_TERMINATED,
+            f"this spare node was not needed and was let go after {waited_s:.1f} s",
+            attributes,
         )
     attributes.update(raised_attributes(error))
     what = {
@@ -209,7 +225,9 @@ def restarts_text(restarts: int) -> str:
     return f"{restarts} restart" if restarts == 1 else f"{restarts} restarts"
 
 
-def job_failed_by_workers(first: Sequence[Failure], restarts: int, max_restarts: int | None, state: str) -> Verdict:
+def job_failed_by_workers(
+    first: Sequence[Failure], restarts: int, max_restarts: int | None, state: str
+) -> Verdict:
     """The workers failed for good."""
     why = group_sentence(first)
     if state == "UNHEALTHY":
@@ -229,15 +247,21 @@ def job_failed_by_workers(first: Sequence[Failure], restarts: int, max_restarts:
 def job_failed_by_launcher(error: Raised, step: str) -> Verdict:
     """Torch itself failed, in ``step``."""
     return Verdict(
-        c.OUTCOME_FAILED, f"failed: the launcher raised {_raised(error)} {step}", {**raised_attributes(error), c.STEP: step}
+        c.OUTCOME_FAILED,
+        f"failed: the launcher raised {_raised(error)} {step}",
+        {**raised_attributes(error), c.STEP: step},
     )
 
 
 def job_terminated(signal: str, step: str) -> Verdict:
     """A signal ended the job: preemption is no failure."""
-    return Verdict(c.OUTCOME_TERMINATED, f"terminated by {signal} {step}", {c.AGENT_SIGNAL: signal, c.STEP: step})
+    return Verdict(
+        c.OUTCOME_TERMINATED, f"terminated by {signal} {step}", {c.AGENT_SIGNAL: signal, c.STEP: step}
+    )
 
 
 def job_succeeded(restarts: int) -> Verdict:
     """All workers of this node succeeded."""
-    return Verdict(c.OUTCOME_SUCCEEDED, f"succeeded after {restarts_text(restarts)}" if restarts else "succeeded")
+    return Verdict(
+        c.OUTCOME_SUCCEEDED, f"succeeded after {restarts_text(restarts)}" if restarts else "succeeded"
+    )

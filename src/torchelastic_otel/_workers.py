@@ -92,7 +92,7 @@ class Group:
         for worker, failure in failures:
             self.culprits.append(failure)
             worker.close(fact.time_ns, c.OUTCOME_FAILED, failure.sentence)
-            worker.span.set({**failure.attributes, **named})  # type: ignore[dict-item]  # Mapping is invariant
+            worker.span.set({**failure.attributes, **named})
         return failures
 
     def _died(self, worker: Worker, exit_: WorkerExit, cause: str | None, oom_kills: int | None) -> Failure:
@@ -110,12 +110,16 @@ class Group:
     def stuck(self, worker: Worker, time_ns: int) -> Failure:
         """Note a worker in uninterruptible sleep: it has not ended, and the group fails of it."""
         worker.failure = failure_of(
-            worker.identity, None, None, cause=c.CAUSE_UNINTERRUPTIBLE, detail="is stuck in uninterruptible sleep"
+            worker.identity,
+            None,
+            None,
+            cause=c.CAUSE_UNINTERRUPTIBLE,
+            detail="is stuck in uninterruptible sleep",
         )
         self.culprits.append(worker.failure)
         self.first_deaths = list(self.culprits)
         worker.close(time_ns, c.OUTCOME_FAILED, worker.failure.sentence)
-        worker.span.set({**worker.failure.attributes, **first_failure_attributes(self.first_deaths)})  # type: ignore[dict-item]
+        worker.span.set({**worker.failure.attributes, **first_failure_attributes(self.first_deaths)})
         return worker.failure
 
     def killed_by_watchdog(self, worker: Worker, event: Event) -> Failure:
@@ -128,7 +132,9 @@ class Group:
             cause=c.CAUSE_WATCHDOG,
             detail=f"is killed by the watchdog: its scope {scope} expired",
         )
-        worker.failure.attributes.update({k: v for k, v in event.attributes.items() if k.startswith(c.WATCHDOG_PREFIX)})
+        worker.failure.attributes.update(
+            {k: v for k, v in event.attributes.items() if k.startswith(c.WATCHDOG_PREFIX)}
+        )
         return worker.failure
 
     def stopped(self, fact: WorkersStopped) -> list[tuple[Worker, Failure]]:
@@ -151,7 +157,7 @@ class Group:
             )
             worker.failure = failure
             worker.close(fact.time_ns, c.OUTCOME_TERMINATED)
-            worker.span.set({**failure.attributes, **first_failure_attributes(self.first_deaths)})  # type: ignore[dict-item]
+            worker.span.set({**failure.attributes, **first_failure_attributes(self.first_deaths)})
             failures.append((worker, failure))
         return failures
 
@@ -159,7 +165,9 @@ class Group:
         """End the group: all its workers have ended, or are as good as gone."""
         if self.ended_ns:
             return
-        self.ended_ns = max([time_ns if not w.ended_ns else w.ended_ns for w in self.workers.values()], default=time_ns)
+        self.ended_ns = max(
+            [time_ns if not w.ended_ns else w.ended_ns for w in self.workers.values()], default=time_ns
+        )
         for worker in self.workers.values():
             worker.close(time_ns, self.stop_outcome)
         outcomes = {worker.outcome for worker in self.workers.values()}

@@ -15,10 +15,10 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from .agent import JobHooks, hook_agent, hook_rendezvous_handler
 from .._contract import DESTINATION, TORCH_EVENT_PREFIX
 from .._guard import guarded, say_once
-from .._handler import OtelHandler, otel_handler
+from .._handler import OtelHandler, otel_handler, submit_event
+from .agent import JobHooks, hook_agent, hook_rendezvous_handler
 
 EVENTS = "torch.distributed.elastic.events"
 REGISTRY = "torch.distributed.elastic.rendezvous.registry"
@@ -72,6 +72,18 @@ class TorchHooks:
             logger.addHandler(handler)
         handlers[DESTINATION] = handler
         loggers[DESTINATION] = logger
+        original = events.record
+
+        @functools.wraps(original)
+        def record(event: Any, destination: str = "null") -> None:
+            # Straight to the queue: serializing an event only to parse it again costs more than all the rest.
+            # Whoever listens at the logger still gets its text.
+            if destination == DESTINATION and len(logger.handlers) == 1 and not logger.filters:
+                submit_event(event)
+            else:
+                original(event, destination)
+
+        self._replace(events, "record", record)
 
         def undo() -> None:
             handlers.pop(DESTINATION, None)
@@ -168,7 +180,9 @@ class TorchHooks:
     def _wants(self, destination: object) -> bool:
         return destination == DESTINATION or self.every_job
 
-    def _begin(self, frame: Any, args: tuple[Any, ...], kwargs: dict[str, Any], found: list[JobHooks]) -> None:
+    def _begin(
+        self, frame: Any, args: tuple[Any, ...], kwargs: dict[str, Any], found: list[JobHooks]
+    ) -> None:
         """Note a job that asks for ``otel``. Only ``launch_agent``, the caller, knows what was asked for."""
         if frame.f_code.co_name != "launch_agent":
             return  # an agent built by hand tells when it is made
@@ -234,7 +248,7 @@ class TorchHooks:
         """Hear rendezvous events, and the job's own where it sends them to another destination."""
         events = sys.modules[EVENTS]
         handlers: dict[str, logging.Handler] = events.get_logging_handler.__globals__["_log_handlers"]
-        loggers: dict[str, logging.Logger] = events._events_loggers  # type: ignore[attr-defined]
+        loggers: dict[str, logging.Logger] = events._events_loggers
         if isinstance(handlers.get(RENDEZVOUS_DESTINATION), logging.NullHandler):
             # Torch does not even build these events while the handler is a NullHandler.
             silent = handlers[RENDEZVOUS_DESTINATION]
@@ -246,7 +260,7 @@ class TorchHooks:
 
             self._job_undo.append(undo)
             self._forget_logger(loggers, RENDEZVOUS_DESTINATION)
-            logger = events._get_or_create_logger(RENDEZVOUS_DESTINATION)  # type: ignore[attr-defined]
+            logger = events._get_or_create_logger(RENDEZVOUS_DESTINATION)
             logger.setLevel(logging.INFO)
         elif handlers.get(RENDEZVOUS_DESTINATION) is not otel_handler():
             self._tap(events, RENDEZVOUS_DESTINATION, lambda text: '"node_state"' in text)

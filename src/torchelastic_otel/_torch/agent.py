@@ -106,7 +106,9 @@ class JobHooks:
 
     # Workers
 
-    def start_processes(self, original: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def start_processes(
+        self, original: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
         """Call torch's ``start_processes``, each worker's environment with the context of its own span."""
         guarded(self._stop_watching)
         guarded(self._workers_starting)

@@ -12,7 +12,9 @@ from .._identity import TraceIdentity, format_traceparent
 _LONGEST_WAIT_S = 1.0
 
 
-def worker_environments(job: int, generation: f.WorkersStarting, identity: TraceIdentity) -> dict[int, dict[str, str]]:
+def worker_environments(
+    job: int, generation: f.WorkersStarting, identity: TraceIdentity
+) -> dict[int, dict[str, str]]:
     """Return the variables to add for each local rank; {} where no span of ours will be exported.
 
     The ids were chosen beforehand, so nothing is waited for, unless the program's own OpenTelemetry or a

@@ -22,7 +22,10 @@ def oom_kill_count(proc: Path = Path("/proc/self/cgroup"), root: Path = Path("/s
         if not controllers:
             candidates = [root / relative / "memory.events", root / "memory.events"]
         elif "memory" in controllers.split(","):
-            candidates = [root / "memory" / relative / "memory.oom_control", root / "memory" / "memory.oom_control"]
+            candidates = [
+                root / "memory" / relative / "memory.oom_control",
+                root / "memory" / "memory.oom_control",
+            ]
         else:
             continue
         for candidate in candidates:

@@ -1,0 +1,72 @@
+# Everything works with Python (3.10 or later), git and make alone. `make` lists what there is.
+
+PYTHON ?= python3
+
+BIN := .venv/bin
+INPUTS := pyproject.toml $(wildcard requirements/*.txt)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-fast lint format bench compat compat-torch-2.8 compat-torch-newest \
+	compat-otel compat-otel-fast wheel clean
+
+help: ## list the targets
+	@grep -hE '^[a-z0-9. -]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | \
+	  awk -F'|' '{ printf "  make %-20s %s\n", $$1, $$2 }'
+
+demo: .venv/.installed ## run a job that crashes and recovers, and show its telemetry
+	@$(BIN)/python examples/demo.py
+
+test: .venv/.installed ## all tests; those whose tools are absent are skipped and say so
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-fast: .venv/.installed ## the tests that start no job
+	$(BIN)/python -m pytest -m "not e2e" $(PYTEST_ARGS)
+
+lint: .venv/.installed ## style and strict types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/.installed ## format the code, and mend what can be mended
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: .venv/.installed ## measure what the telemetry costs a job
+	$(BIN)/python -m benchmarks
+
+compat: compat-torch-2.8 compat-torch-newest compat-otel ## all tests with the oldest and newest versions (12 GB)
+
+compat-torch-2.8: .venv-torch-2.8/.installed ## all tests with the oldest torch (7 GB)
+	.venv-torch-2.8/bin/python -m pytest $(PYTEST_ARGS)
+
+compat-torch-newest: .venv-torch-newest/.installed ## all tests with the newest torch (7 GB)
+	.venv-torch-newest/bin/python -m pytest $(PYTEST_ARGS)
+
+compat-otel: .venv-otel-oldest/.installed ## all tests with the oldest OpenTelemetry
+	.venv-otel-oldest/bin/python -m pytest $(PYTEST_ARGS)
+
+compat-otel-fast: .venv-otel-oldest/.installed ## those of them that start no job
+	.venv-otel-oldest/bin/python -m pytest -m "not e2e" $(PYTEST_ARGS)
+
+wheel: ## build the wheel into dist/
+	rm -rf dist
+	$(PYTHON) -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+clean: ## remove everything that was made
+	rm -rf .venv .venv-* .tools build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Environments: each is made anew when a file that says what is in it has changed.
+
+.venv/.installed: PACKAGES = -r requirements/dev.txt
+.venv-torch-2.8/.installed: PACKAGES = -r requirements/tools.txt -r requirements/otel.txt torch==2.8.0
+.venv-torch-newest/.installed: PACKAGES = -r requirements/tools.txt -r requirements/otel.txt torch
+.venv-otel-oldest/.installed: PACKAGES = -r requirements/tools.txt -r requirements/otel-oldest.txt torch==2.13.0
+
+%/.installed: $(INPUTS)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or later is needed: make PYTHON=…")'
+	@echo "Installing into $*: $(PACKAGES)"
+	@$(PYTHON) -m venv --clear $*
+	@$*/bin/python -m pip install --quiet --disable-pip-version-check $(PACKAGES)
+	@$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
