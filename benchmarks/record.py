@@ -111,7 +111,9 @@ def main() -> None:
 
     # A job with its spans open, as the agent's hooks open them.
     bridge().fact(facts.JobStarted(1, time.time_ns(), "bench"))
-    bridge().fact(facts.WorkersStarting(1, time.time_ns(), [facts.WorkerSlot(rank, rank) for rank in range(8)]))
+    bridge().fact(
+        facts.WorkersStarting(1, time.time_ns(), [facts.WorkerSlot(rank, rank) for rank in range(8)])
+    )
 
     def torch_to(destination: str) -> Callable[[torch_events.Event], None]:
         return lambda event: torch_events.record(event, destination)
@@ -140,8 +142,10 @@ def main() -> None:
         )
     for label, figures in (("call", walls), ("all work", cpus)):
         null, handler, otel, ours = (statistics.median(figures[name]) for name in cases)
-        print(f"{label}: otel adds {otel - null:.2f} µs, the logging handler {handler - null:.2f} µs: ratio "
-              f"{(otel - null) / (handler - null):.2f} (budget 0.60)")
+        print(
+            f"{label}: otel adds {otel - null:.2f} µs, the logging handler {handler - null:.2f} µs: ratio "
+            f"{(otel - null) / (handler - null):.2f} (budget 0.60)"
+        )
         print(f"{label}: our record is {ours / null:.2f} of torch's null (budget 1.00)")
 
 

@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -92,7 +93,7 @@ def show_here(job_env: Mapping[str, str], receiver: OtlpReceiver, directory: Pat
     """Run the job, tell its log records as they arrive, then show its trace."""
     with Job(job_env, directory) as job:
         introduce(job)
-        print("Log records, as they arrive:\n")
+        print("It takes about 20 seconds. Log records, as they arrive:\n", flush=True)
         told = 0
         begin: int | None = None
         while job.running or told < len(receiver.logs):
@@ -109,8 +110,8 @@ def show_here(job_env: Mapping[str, str], receiver: OtlpReceiver, directory: Pat
 def tell(record: LogRecord, begin: int) -> None:
     """Print a log record, if it is one that a person waits for."""
     if record.event_name in LIVE or not is_torchs(record):
-        agent = record.resource.get("process.pid")
-        print(f"  {(record.time_ns - begin) / 1e9:5.1f} s  agent {agent}  {record.body}", flush=True)
+        start = f"{max(0, record.time_ns - begin) / 1e9:6.1f} s  agent {record.resource.get('process.pid')}  "
+        print(textwrap.fill(start + str(record.body), 100, subsequent_indent=" " * len(start)), flush=True)
 
 
 def send_elsewhere(directory: Path) -> int:

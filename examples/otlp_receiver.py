@@ -219,7 +219,9 @@ class OtlpReceiver:
     def __enter__(self) -> OtlpReceiver:
         """Listen on free ports; both servers accept connections when this returns."""
         self._http = _HttpServer(self)
-        threading.Thread(target=self._http.serve_forever, args=(0.005,), name="otlp-http", daemon=True).start()
+        threading.Thread(
+            target=self._http.serve_forever, args=(0.005,), name="otlp-http", daemon=True
+        ).start()
         self._grpc = self._start_grpc()
         return self
 

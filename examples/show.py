@@ -30,9 +30,7 @@ _ASCII = str.maketrans({"├": "|", "└": "`", "│": "|", "─": "-", "━": "
 def receiver_environment(receiver: OtlpReceiver) -> dict[str, str]:
     """Return this process's environment, changed so that telemetry goes to ``receiver`` alone."""
     kept = ("OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES")
-    env = {
-        name: value for name, value in os.environ.items() if name in kept or not name.startswith("OTEL_")
-    }
+    env = {name: value for name, value in os.environ.items() if name in kept or not name.startswith("OTEL_")}
     env["OTEL_EXPORTER_OTLP_ENDPOINT"] = receiver.http_endpoint
     env["OTEL_EXPORTER_OTLP_PROTOCOL"] = "http/protobuf"
     no_proxy = os.environ.get("NO_PROXY") or os.environ.get("no_proxy")
@@ -161,11 +159,11 @@ def _notes(row: Row, logs: Sequence[LogRecord]) -> Iterator[Note]:
     for record in sorted(logs, key=lambda record: record.time_ns):
         if not is_torchs(record):
             facts = ", ".join(
-                f"{key} {value}"
+                f"{key}={value}"
                 for key, value in record.attributes.items()
                 if not key.startswith(("torchelastic.", "log.record."))
             )
-            yield Note(f"• {record.event_name}" + (f": {facts}" if facts else ""), "", record.time_ns)
+            yield Note(f"• {record.event_name} {facts}", "", record.time_ns)
 
 
 def _restart_notes(group: Span, logs: Iterable[LogRecord]) -> Iterator[Note]:
@@ -221,7 +219,8 @@ def _show_row(
     below = rest + ("│  " if row.children else "   ")
     for note in row.notes:
         room = (width if note.time_ns else terminal.width) - len(below)
-        for number, line in enumerate(textwrap.wrap(note.text, room, subsequent_indent="  ")):
+        indent = "  " if note.time_ns else ""
+        for number, line in enumerate(textwrap.wrap(note.text, room, subsequent_indent=indent)):
             when = f"{'':{room - len(line)}}{_seconds(note.time_ns - begin):>8}" if note.time_ns else ""
             terminal.line(f"{below}{terminal.paint(line, note.colour)}{when if not number else ''}")
     for number, child in enumerate(row.children):

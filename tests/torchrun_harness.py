@@ -73,7 +73,11 @@ def install():
     install.socket.connect("\\0" + name)
     from wrapt import register_post_import_hook
 
-    register_post_import_hook(_wrap, "torch.distributed.elastic.events")
+    # Rendezvous events are built by a function that others import by name: it is replaced at once. Agents'
+    # events are caught where they are recorded, so that what the bridge wraps is called from here.
+    register_post_import_hook(_wrap_rendezvous, "torch.distributed.elastic.events")
+    register_post_import_hook(_wrap_record, "torch.distributed.elastic.agent.server.api")
+    register_post_import_hook(lambda module: _wrap_record(module.events), "torch.distributed.launcher.api")
 
 
 install.done = False
@@ -92,26 +96,34 @@ def _tell(kind, number, **more):
     install.socket.send(json.dumps({**note, "thread": threading.current_thread().name}).encode())
 
 
-def _wrap(events):
-    numbers = iter(range(1 << 60))
+numbers = iter(range(1 << 60))
 
-    def told(kind, original, **more):
-        number = next(numbers)
-        _tell(kind, number, **more)
-        try:
-            return original()
-        finally:
-            _tell("done", number)
 
-    record, record_rdzv_event = events.record, events.record_rdzv_event
+def _told(kind, original, **more):
+    number = next(numbers)
+    _tell(kind, number, **more)
+    try:
+        return original()
+    finally:
+        _tell("done", number)
+
+
+def _wrap_record(module):
+    record = module.record
 
     def tell_record(event, destination="null"):
-        return told("event", lambda: record(event, destination), text=event.serialize(), destination=destination)
+        return _told("event", lambda: record(event, destination), text=event.serialize(), destination=destination)
+
+    module.record = tell_record
+
+
+def _wrap_rendezvous(events):
+    record_rdzv_event = events.record_rdzv_event
 
     def tell_record_rdzv_event(event):
-        return told("rdzv", lambda: record_rdzv_event(event), text=event.serialize(), destination="")
+        return _told("rdzv", lambda: record_rdzv_event(event), text=event.serialize(), destination="")
 
-    events.record, events.record_rdzv_event = tell_record, tell_record_rdzv_event
+    events.record_rdzv_event = tell_record_rdzv_event
 
     def asked(arguments):
         _tell("asked", -1, text=str(arguments.get("message", "")), destination="")
@@ -289,6 +301,15 @@ class Agent:
         """What torch recorded in the launcher process so far, by its own account."""
         return [event for event in self._harness.recorded() if event.pid == self.pid]
 
+    def wait_for_event(self, name: str, count: int = 1, timeout: float = TIMEOUT_S) -> None:
+        """Wait until torch has recorded ``count`` agent or worker events of that name."""
+
+        def said() -> bool:
+            return sum(event.kind == "event" and event.name == name for event in self.recorded) >= count
+
+        if not self._harness.wait(said, timeout):
+            pytest.fail(f"torch has not recorded {count} {name!r} in {timeout:g} s; its output:\n{self.output}")
+
     def wait_for_rendezvous_event(self, part: str, timeout: float = TIMEOUT_S) -> None:
         """Wait until torch speaks of a rendezvous step whose message contains ``part``."""
 
@@ -355,11 +376,19 @@ class Harness:
     ) -> None:
         for agent in self._agents:
             agent.kill()
+        for note in self.worker_notes():
+            self._end_leftover(note.pid)
         for gate in self._gates:
             gate.close()
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
+
+    def _end_leftover(self, pid: int) -> None:
+        # Workers have sessions of their own, and outlive a killed launcher.
+        with contextlib.suppress(OSError):
+            if str(self.notes) in Path(f"/proc/{pid}/cmdline").read_text():
+                os.kill(pid, signal.SIGKILL)
 
     def _listen(self) -> None:
         while True:

@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING
 from ._torch import watch_imports as _watch_imports
 
 if TYPE_CHECKING:
+    from contextvars import Token
+
     from opentelemetry._logs import LoggerProvider
+    from opentelemetry.context import Context
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
-__all__ = ["__version__", "flush", "instrument", "uninstrument"]
+__all__ = ["__version__", "attach_worker_context", "flush", "instrument", "uninstrument"]
 
 _watch_imports()
 
@@ -74,3 +77,21 @@ def flush(timeout_s: float = 5.0) -> bool:
     from ._bridge import bridge
 
     return bridge().flush(timeout_s)
+
+
+def attach_worker_context() -> Token[Context]:
+    """In a worker: make the worker's span the parent of the script's own spans and logs.
+
+    Reads the context that the agent put into this process's environment (``TRACEPARENT``, ``TRACESTATE``,
+    ``BAGGAGE``; OpenTelemetry's specification of environment variables as propagation carriers), with the
+    propagators of ``OTEL_PROPAGATORS``. Where there is none, the current context stays.
+
+    Returns:
+        A token for ``opentelemetry.context.detach``; most scripts need no detaching.
+    """
+    import os
+
+    from opentelemetry import context, propagate
+
+    carrier = {key.lower().replace("_", "-"): value for key, value in os.environ.items()}
+    return context.attach(propagate.extract(carrier, context.get_current()))

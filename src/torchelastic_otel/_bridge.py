@@ -22,7 +22,6 @@ from ._facts import Fact
 from ._guard import logger, note_internal_error, own_threads, say_once
 
 if TYPE_CHECKING:
-
     from ._engine import Engine
     from ._settings import Settings
     from ._telemetry import Providers, Telemetry

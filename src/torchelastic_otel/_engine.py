@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from . import _contract as c
 from . import _facts as f
+from . import _from_events
+from ._from_facts import FactReader
 from ._guard import note_internal_error
 from ._identity import identify, parse_traceparent
 from ._job import Job
@@ -41,6 +43,7 @@ class Engine:
         self._environ = environ
         self._hostname = socket.getfqdn(socket.gethostname())
         self._jobs: OrderedDict[int, Job] = OrderedDict()
+        self._readers: dict[int, FactReader] = {}
         self._by_run: OrderedDict[str, Job] = OrderedDict()
         # A worker's own events belong under its own span; it is never a launcher of this job.
         self._in_worker = "TORCHELASTIC_RUN_ID" in environ and "LOCAL_RANK" in environ
@@ -71,10 +74,9 @@ class Engine:
         """Take what the agent did."""
         if isinstance(fact, f.JobStarted):
             self._start(fact)
-            return
         job = self._jobs.get(fact.job)
         if job is not None:
-            job.on_fact(fact)
+            self._readers[fact.job].read(fact)
             if isinstance(fact, _HURRIED):
                 self._telemetry.hurry()
             self._forget_if_ended(fact.job, job)
@@ -92,19 +94,20 @@ class Engine:
             self._telemetry,
             identity,
             self._hostname,
-            self._settings.span_events,
+            self._settings,
             fact.run_id,
             start_ns=fact.time_ns,
             hooked=True,
             agent_span_id=fact.agent_span_id,
         )
         self._jobs[fact.job] = job
-        self._by_run[fact.run_id] = job
-        job.started(fact)
+        self._readers[fact.job] = FactReader(job)
+        self._remember(job)
 
     def _forget_if_ended(self, key: int, job: Job) -> None:
         if job.ended:
             self._jobs.pop(key, None)
+            self._readers.pop(key, None)
 
     def _job_of(self, event: Event) -> Job | None:
         run_id = event.run_id or ""
@@ -117,17 +120,20 @@ class Engine:
             self._telemetry,
             identify(run_id, self._environ, self._settings.trace_seed),
             self._hostname,
-            self._settings.span_events,
+            self._settings,
             run_id,
             start_ns=event.time_ns,
             hooked=False,
         )
-        self._by_run[run_id] = job
-        self._by_run.move_to_end(run_id)
+        self._remember(job)
+        return job
+
+    def _remember(self, job: Job) -> None:
+        self._by_run[job.run_id] = job
+        self._by_run.move_to_end(job.run_id)
         while len(self._by_run) > _MOST_JOBS:
             _, oldest = self._by_run.popitem(last=False)
             oldest.finish(oldest.last_ns)
-        return job
 
     def worker_contexts(self, key: int) -> dict[int, dict[str, str]]:
         """Return, by local rank, the environment variables that carry each worker's span context."""
@@ -149,10 +155,22 @@ class Engine:
             event.severity = DEBUG
         job = None if event.kind in (Kind.USER, Kind.UNPARSED) else self._job_of(event)
         if job is not None:
-            job.on_event(event)
+            self._to_job(job, event)
             return
         event.span = self._context(event, span)
         self._telemetry.emit(event)
+
+    def _to_job(self, job: Job, event: Event) -> None:
+        if not job.hooked:
+            _from_events.before(job, event)
+            job.record(event)
+            _from_events.after(job, event)
+            return
+        job.record(event)
+        for key, reader in list(self._readers.items()):
+            if self._jobs[key] is job:
+                reader.after(event)
+                self._forget_if_ended(key, job)
 
     def _count_event(self, name: str, source: str) -> None:
         self._telemetry.count(

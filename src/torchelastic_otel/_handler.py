@@ -18,6 +18,9 @@ from ._guard import from_signal_handler, guarded, note_internal_error, own_threa
 
 _SCALARS = frozenset({str, int, float, bool, type(None)})
 # What exporters and the bridge itself log never becomes telemetry, whatever thread it comes from.
+# The watchdog's last event: within a millisecond of it torch kills its own agent.
+_LAST_WORDS = "kill worker process"
+_LAST_WORDS_S = 1.0
 _OWN_LOGGERS = ("torchelastic_otel", "opentelemetry", "grpc", "urllib3", "requests")
 
 
@@ -41,6 +44,8 @@ class OtelHandler(logging.Handler):
         try:
             text = record.msg if not record.args and type(record.msg) is str else record.getMessage()
             bridge().put((TEXT, text, int(record.created * 1e9), record.threadName, _current_span()))
+            if _LAST_WORDS in text:
+                bridge().flush(_LAST_WORDS_S)
         except Exception as error:
             if from_signal_handler(error):
                 raise
@@ -78,6 +83,8 @@ def _submit_event(event: Any) -> None:
         }
     fields = (event.name, event.source, event.timestamp, metadata)
     bridge().put((EVENT, fields, time.time_ns(), _current_span()))
+    if event.name == _LAST_WORDS:
+        bridge().flush(_LAST_WORDS_S)
 
 
 def submit_rendezvous_event(event: Any) -> None:

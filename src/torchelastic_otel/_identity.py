@@ -63,6 +63,11 @@ def hash_trace_id(run_id: str, job: str = "", attempt: str = "", seed: str = "")
     return int.from_bytes(hashlib.sha256(data).digest()[:16], "big") or 1
 
 
+def identifies(run_id: str) -> bool:
+    """Tell whether a run id identifies a job; torch's own "none", and "", do not."""
+    return run_id.strip().lower() not in _NAMELESS
+
+
 def scheduler_job(environ: Mapping[str, str]) -> tuple[str, str]:
     """Return the scheduler's (job id, attempt), each "" if the environment does not tell."""
     for job_variable, attempt_variable in _SCHEDULERS:
@@ -93,10 +98,10 @@ def identify(run_id: str, environ: Mapping[str, str], seed: str = "") -> TraceId
     if parent is not None:
         return TraceIdentity(parent.trace_id, parent)
     job, attempt = scheduler_job(environ)
-    nameless = run_id.strip().lower() in _NAMELESS
-    if nameless and not job and not seed:
+    named = identifies(run_id)
+    if not named and not job and not seed:
         return TraceIdentity(int.from_bytes(os.urandom(16), "big") or 1, random=True)
-    return TraceIdentity(hash_trace_id("" if nameless else run_id, job, attempt, seed))
+    return TraceIdentity(hash_trace_id(run_id if named else "", job, attempt, seed))
 
 
 def new_span_id() -> int:

@@ -6,31 +6,30 @@ importing the SDK and gRPC costs the agent nothing.
 
 from __future__ import annotations
 
-import itertools
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from . import _contract as c
+from . import _environment as env
 from ._delivery import Batcher, Export, Flusher
 from ._guard import say_once
 from ._identity import new_span_id
-from ._translate import SEVERITY_TEXT, Event
+from ._sinks import LogSink, OwnLogs, ProviderLogs, ReadableRecords, SpanQueue
+from ._translate import Event
 from ._version import __version__
 
 if TYPE_CHECKING:
     from opentelemetry._logs import LoggerProvider
-    from opentelemetry.context import Context
     from opentelemetry.metrics import MeterProvider
-    from opentelemetry.sdk._logs import ReadableLogRecord
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import ReadableSpan
     from opentelemetry.sdk.trace.id_generator import IdGenerator
-    from opentelemetry.trace import SpanContext, Tracer, TracerProvider
+    from opentelemetry.trace import Tracer, TracerProvider
 
-    from ._environment import LogLimits
+
+_METRIC_EXPORT_TIMEOUT_MS = 30_000
 
 
 @dataclass(slots=True)
@@ -64,90 +63,6 @@ class NextIds:
         return False
 
 
-_uids = itertools.count(1)
-_process_uid: list[tuple[int, str]] = []
-
-
-def new_uid() -> str:
-    """Return an id that no other log record has: 16 random bytes of the process and a number, as hex."""
-    pid = os.getpid()
-    if not _process_uid or _process_uid[0][0] != pid:  # a forked child has a random part of its own
-        _process_uid[:] = [(pid, os.urandom(16).hex())]
-    return f"{_process_uid[0][1]}{next(_uids):08x}"
-
-
-class _LogSink(Protocol):
-    def emit(self, record: Event) -> None: ...
-
-
-class _SpanQueue:
-    """Span processor that hands ended, sampled spans to the delivery thread."""
-
-    def __init__(self, batcher: Batcher[ReadableSpan]) -> None:
-        self._batcher = batcher
-
-    def on_start(self, span: Any, parent_context: Context | None = None) -> None:
-        """Do nothing: only ended spans travel."""
-
-    def _on_ending(self, span: Any) -> None:
-        """Do nothing."""
-
-    def on_end(self, span: ReadableSpan) -> None:
-        """Queue the span if it was sampled."""
-        if span.context is not None and span.context.trace_flags.sampled:
-            self._batcher.put(span)
-
-    def shutdown(self) -> None:
-        """Do nothing: the bridge flushes with a deadline of its own."""
-
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Flush the delivery thread."""
-        return self._batcher.flush(time.monotonic() + timeout_millis / 1000)
-
-
-class _OwnLogs:
-    """Log records straight to the delivery thread.
-
-    The SDK's logger spends more on copying attributes than all the rest of the bridge on an event, so that
-    records take the SDK's form only where they are exported, off the critical path.
-    """
-
-    def __init__(self, batcher: Batcher[Event]) -> None:
-        self._batcher = batcher
-
-    def emit(self, record: Event) -> None:
-        self._batcher.put(record)
-
-
-class _ProviderLogs:
-    """Log records through the logger of the program's own provider."""
-
-    def __init__(self, provider: LoggerProvider) -> None:
-        self._logger = provider.get_logger(c.SCOPE, __version__)
-
-    def emit(self, record: Event) -> None:
-        from opentelemetry._logs import SeverityNumber
-
-        self._logger.emit(
-            timestamp=record.time_ns,
-            observed_timestamp=record.observed_ns,
-            context=_context_of(record.span),
-            severity_number=SeverityNumber(record.severity),
-            severity_text=SEVERITY_TEXT[record.severity],
-            body=record.body,
-            attributes={**record.attributes, c.LOG_RECORD_UID: new_uid()},
-            event_name=record.name,
-        )
-
-
-def _context_of(span: SpanContext | None) -> Context:
-    from opentelemetry.context import Context
-    from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, set_span_in_context
-
-    # An empty Context would be falsy, and the caller's span would be taken instead.
-    return set_span_in_context(INVALID_SPAN if span is None else NonRecordingSpan(span), Context())
-
-
 class Telemetry:
     """Where the bridge's spans, log records and measurements go.
 
@@ -162,7 +77,8 @@ class Telemetry:
     ) -> None:
         self._environ = environ
         self._warn = warn
-        self.disabled = environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+        self.disabled = env.sdk_disabled(environ, warn)
+        env.import_trace_sdk()
         self.ids = NextIds()
         self.max_span_events: int | None = 128
         self.ids_are_ours = True
@@ -171,8 +87,8 @@ class Telemetry:
         found = _global_providers()
         self._flushers: list[Flusher] = []
         self._batchers: list[Batcher[Any]] = []
-        configured = Providers() if self.disabled else _declared_providers(environ, warn)
         self._resource: Resource | None = None
+        configured = self._declared()
         self.tracer = self._make_tracer(
             given.tracer_provider or found.tracer_provider or configured.tracer_provider
         )
@@ -184,6 +100,15 @@ class Telemetry:
         )
         self._counted: dict[tuple[str, str, str, tuple[tuple[str, str], ...]], int] = {}
         self._counters: dict[str, Any] = {}
+
+    def _declared(self) -> Providers:
+        """Providers that ``OTEL_CONFIG_FILE`` declares, if it is set."""
+        path = self._environ.get("OTEL_CONFIG_FILE", "").strip()
+        if not path or self.disabled:
+            return Providers()
+        from ._declared import providers_from_file
+
+        return providers_from_file(path, self.resource, self._warn) or Providers()
 
     def _make_tracer(self, provider: TracerProvider | None) -> Tracer:
         from opentelemetry.trace import NoOpTracer
@@ -212,8 +137,6 @@ class Telemetry:
     def _own_tracer(self) -> Tracer:
         from opentelemetry.sdk.trace import TracerProvider
 
-        from . import _environment as env
-
         generator: IdGenerator | None = env.id_generator_from_env(self._environ, self._warn)
         if generator is not None:
             self.ids_are_ours = False
@@ -232,19 +155,19 @@ class Telemetry:
         )
         batcher = self._batcher("traces", _export_spans)
         if batcher is not None:
-            provider.add_span_processor(_SpanQueue(batcher))  # type: ignore[arg-type]  # likewise a duck
+            provider.add_span_processor(SpanQueue(batcher))  # type: ignore[arg-type]  # likewise a duck
         else:
             self.exports_spans = False
         return provider.get_tracer(c.SCOPE, __version__)
 
-    def _make_logs(self, provider: LoggerProvider | None) -> _LogSink | None:
+    def _make_logs(self, provider: LoggerProvider | None) -> LogSink | None:
         if self.disabled:
             return None
         if provider is not None:
             self._flush_too("logs", provider)
-            return _ProviderLogs(provider)
+            return ProviderLogs(provider)
         batcher = self._batcher("logs", self._export_logs)
-        return None if batcher is None else _OwnLogs(batcher)
+        return None if batcher is None else OwnLogs(batcher)
 
     @property
     def resource(self) -> Resource:
@@ -252,11 +175,10 @@ class Telemetry:
         if self._resource is None:
             from ._resource import build_resource
 
-            self._resource = build_resource(self._environ)
+            self._resource = build_resource(self._environ, self._warn)
         return self._resource
 
     def _batcher(self, signal: str, adapt: Callable[[Any], Export[Any]]) -> Batcher[Any] | None:
-        from . import _environment as env
         from ._exporters import load_exporters, plan_exporters
 
         if not plan_exporters(signal, self._environ, self._warn):  # type: ignore[arg-type]  # one of the literals
@@ -273,9 +195,7 @@ class Telemetry:
         return batcher
 
     def _export_logs(self, exporter: Any) -> Export[Event]:
-        from ._environment import log_limits_from_env
-
-        readable = _Readable(self.resource, log_limits_from_env(self._environ, self._warn))
+        readable = ReadableRecords(self.resource, env.log_limits_from_env(self._environ, self._warn))
 
         def export(batch: Sequence[Event]) -> bool:
             return _succeeded(exporter.export(readable.batch(batch)))
@@ -323,17 +243,20 @@ class Telemetry:
         from opentelemetry.sdk.metrics import MeterProvider
         from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
 
-        from ._environment import metric_export_interval_s
         from ._exporters import load_exporters
 
-        interval = metric_export_interval_s(self._environ, self._warn) * 1000
+        # Left to read these itself, the SDK raises for wrong ones.
+        exemplars = env.exemplar_filter_from_env(self._environ, self._warn)
+        interval = env.metric_export_interval_s(self._environ, self._warn) * 1000
         readers: list[MetricReader] = [
             exporter
             if isinstance(exporter, MetricReader)
-            else PeriodicExportingMetricReader(exporter, interval)
+            else PeriodicExportingMetricReader(exporter, interval, _METRIC_EXPORT_TIMEOUT_MS)
             for exporter in load_exporters("metrics", self._environ, self._warn)
         ]
-        return MeterProvider(metric_readers=readers, resource=self.resource, shutdown_on_exit=False)
+        return MeterProvider(
+            metric_readers=readers, resource=self.resource, exemplar_filter=exemplars, shutdown_on_exit=False
+        )
 
     def hurry(self) -> None:
         """Ask for all that is queued to be sent now, without waiting."""
@@ -345,8 +268,9 @@ class Telemetry:
         self.publish_counts()
         self.hurry()
         asked = [(flusher, flusher.request(deadline)) for flusher in self._flushers]
-        done = all([batcher.flush(deadline) for batcher in self._batchers])
-        return all([flusher.wait(number, deadline) for flusher, number in asked]) and done
+        late = [batcher for batcher in self._batchers if not batcher.flush(deadline)]
+        later = [flusher for flusher, number in asked if not flusher.wait(number, deadline)]
+        return not late and not later
 
 
 def _global_providers() -> Providers:
@@ -362,69 +286,6 @@ def _global_providers() -> Providers:
         real(_logs.get_logger_provider()),
         real(metrics.get_meter_provider()),
     )
-
-
-def _declared_providers(environ: Mapping[str, str], warn: Callable[[str], None]) -> Providers:
-    """Providers declared in ``OTEL_CONFIG_FILE``, if it is set."""
-    path = environ.get("OTEL_CONFIG_FILE", "").strip()
-    if not path:
-        return Providers()
-    from ._declared import providers_from_file
-
-    return providers_from_file(path, warn)
-
-
-class _Readable:
-    """Gives records the SDK's form, their attributes within the user's limits.
-
-    The SDK copies and checks every attribute; ours are clean already, so that is left to records that a limit
-    touches.
-    """
-
-    def __init__(self, resource: Resource, limits: LogLimits) -> None:
-        from opentelemetry._logs import LogRecord, SeverityNumber
-        from opentelemetry.sdk._logs import ReadableLogRecord
-        from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-
-        self._record, self._readable = LogRecord, ReadableLogRecord
-        self._severities = {number: SeverityNumber(number) for number in SEVERITY_TEXT}
-        self._scope = InstrumentationScope(c.SCOPE, __version__)
-        self._resource, self._limits = resource, limits
-
-    def batch(self, events: Sequence[Event]) -> list[ReadableLogRecord]:
-        """Return the records of a batch."""
-        copies: dict[int, tuple[type, dict[str, Any]]] = {}
-        records = []
-        for event in events:
-            key = 0 if event.span is None else event.span.span_id
-            if key not in copies:
-                made = self._record(context=_context_of(event.span))
-                copies[key] = (type(made), made.__dict__)
-            kind, common = copies[key]
-            # A copy of what the SDK made for this span: making one anew looks the span up each time.
-            data = kind.__new__(kind)
-            data.__dict__.update(
-                common,
-                timestamp=event.time_ns,
-                observed_timestamp=event.observed_ns or event.time_ns,
-                severity_number=self._severities[event.severity],
-                severity_text=SEVERITY_TEXT[event.severity],
-                body=event.body,
-                attributes=self._bounded({c.LOG_RECORD_UID: new_uid(), **event.attributes}),
-                event_name=event.name,
-            )
-            records.append(self._readable(data, self._resource, self._scope))
-        return records
-
-    def _bounded(self, attributes: dict[str, Any]) -> Any:
-        limits = self._limits
-        if len(attributes) <= limits.attribute_count and limits.value_length is None:
-            return attributes
-        from opentelemetry.attributes import BoundedAttributes
-
-        return BoundedAttributes(
-            limits.attribute_count, attributes, immutable=False, max_value_len=limits.value_length
-        )
 
 
 def _export_spans(exporter: Any) -> Export[ReadableSpan]:

@@ -158,9 +158,7 @@ def group_sentence(first: Sequence[Failure]) -> str:
     return f"{len(first)} workers died between two looks of the agent, none known to be the first: {others}{more}"
 
 
-def rendezvous_verdict(
-    error: Raised, waited_s: float, view: RendezvousView | None, node_count_known: bool
-) -> Verdict:
+def rendezvous_verdict(error: Raised, waited_s: float, view: RendezvousView | None) -> Verdict:
     """Tell why a rendezvous was not joined."""
     attributes: dict[str, object] = {c.RENDEZVOUS_WAITED: round(waited_s, 3)}
     text = ""
@@ -173,19 +171,18 @@ def rendezvous_verdict(
         ):
             if value is not None:
                 attributes[name] = value
-        if node_count_known:
-            attributes[c.NODES_JOINED] = len(view.participants)
-            if view.participants:
-                attributes[c.NODES_JOINED_NAMES] = view.participants
-            if view.waiting:
-                attributes[c.NODES_WAITING_NAMES] = view.waiting
-            need = (
-                f"{view.min_nodes}"
-                if view.min_nodes == view.max_nodes
-                else f"{view.min_nodes} to {view.max_nodes}"
-            )
-            names = f" ({', '.join(view.participants[:8])})" if view.participants else ""
-            text = f": {len(view.participants)} of the {need} nodes needed had joined{names}"
+        attributes[c.NODES_JOINED] = len(view.participants)
+        if view.participants:
+            attributes[c.NODES_JOINED_NAMES] = view.participants
+        if view.waiting:
+            attributes[c.NODES_WAITING_NAMES] = view.waiting
+        need = (
+            f"{view.min_nodes}"
+            if view.min_nodes == view.max_nodes
+            else f"{view.min_nodes} to {view.max_nodes}"
+        )
+        names = f" ({', '.join(view.participants[:8])})" if view.participants else ""
+        text = f": {len(view.participants)} of the {need} nodes needed had joined{names}"
     if error.signal is not None:
         return Verdict(
             c.OUTCOME_TERMINATED,

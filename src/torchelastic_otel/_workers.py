@@ -93,7 +93,10 @@ class Group:
             self.culprits.append(failure)
             worker.close(fact.time_ns, c.OUTCOME_FAILED, failure.sentence)
             worker.span.set({**failure.attributes, **named})
-        return failures
+        # The watchdog's victims were told when it killed them.
+        return [
+            (w, failure) for w, failure in failures if failure.attributes[c.FAILURE_CAUSE] != c.CAUSE_WATCHDOG
+        ]
 
     def _died(self, worker: Worker, exit_: WorkerExit, cause: str | None, oom_kills: int | None) -> Failure:
         worker.failure = failure_of(

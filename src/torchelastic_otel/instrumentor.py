@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
+from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]  # untyped
 
 from . import instrument, uninstrument
 
 
-class TorchElasticInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # untyped base
+class TorchElasticInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # untyped
     """Instruments torch.distributed.elastic; accepts tracer_provider, logger_provider and meter_provider."""
 
     def instrumentation_dependencies(self) -> Collection[str]:

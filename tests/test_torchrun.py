@@ -1,0 +1,965 @@
+"""Real torchrun, observed from the wire: what the contract (sections 3 to 5) promises holds in every scenario.
+
+Each scenario runs once, against a real OTLP receiver, and is then looked at from many sides. What torch
+recorded is known from torch itself (see ``torchrun_harness``), not from the bridge.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+import textwrap
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points, version
+from pathlib import Path
+from typing import Any
+
+import pytest
+from otlp_receiver import LogRecord, OtlpReceiver, Request, Span
+from torchrun_harness import (
+    BRIDGES_OWN,
+    OTEL,
+    QUICK,
+    TORCHRUN,
+    Agent,
+    Harness,
+    Protocol,
+    Recorded,
+    Script,
+    WorkerNote,
+    c10d,
+    collector,
+    free_port,
+    jaeger,
+    match,
+    otlp,
+)
+
+from torchelastic_otel._identity import hash_trace_id
+
+pytestmark = pytest.mark.e2e
+
+AGENT, RENDEZVOUS = "torchelastic.agent", "torchelastic.rendezvous"
+GROUP, WORKER = "torchelastic.worker_group", "torchelastic.worker"
+STATUS = "torchelastic.worker.status."
+INFO, WARN, ERROR = 9, 13, 17
+
+
+# --- scenarios ------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Job:
+    """What a scenario launches with: the bridge's destination and exporter, or nothing of either."""
+
+    harness: Harness
+    env: dict[str, str]
+    run_id: str
+    bridge: bool = True
+
+    def torchrun(
+        self,
+        options: Sequence[str],
+        script: Script,
+        *,
+        env: dict[str, str] | None = None,
+        handler: Sequence[str] = OTEL,
+        under: Sequence[str] = (),
+    ) -> Agent:
+        """Start torchrun with ``handler``, which a run without the bridge goes without."""
+        return self.harness.torchrun(
+            [*(handler if self.bridge else ()), *options],
+            script,
+            env=self.env | (env or {}),
+            bridge=self.bridge,
+            under=under,
+        )
+
+    def program(self, source: str, *arguments: str) -> Agent:
+        """Start a program that launches by itself; its first argument is the event log handler."""
+        path = self.harness.program("launch.py", textwrap.dedent(source))
+        handler = "otel" if self.bridge else "null"
+        return self.harness.run([sys.executable, str(path), handler, *arguments], env=self.env, bridge=self.bridge)
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """How to run a scenario, and what must be true of it."""
+
+    run: Callable[[Job], list[Agent]]
+    exit_codes: tuple[int, ...] = (0,)
+    outcome: str = "succeeded"
+    per_node: int = 1
+    generations: int = 1
+    rendezvous: int = 1
+    """Attempts of each node to join."""
+    jobs: int = 1
+    """Jobs of each launcher process."""
+    protocol: Protocol = "grpc"
+    collector: bool = False
+    shared_trace: bool = True
+    """Whether the run id is given, so that the trace id can be told beforehand."""
+    users_resource: bool = False
+    own_events: tuple[str, ...] = ()
+    """Names of events that the workers record."""
+    destination: str = "otel"
+
+    @property
+    def nodes(self) -> int:
+        """Number of launchers."""
+        return len(self.exit_codes)
+
+
+SCENARIOS: dict[str, Scenario] = {}
+
+
+def scenario(name: str, **facts: Any) -> Callable[[Callable[[Job], list[Agent]]], Callable[[Job], list[Agent]]]:
+    """Add a scenario."""
+
+    def add(run: Callable[[Job], list[Agent]]) -> Callable[[Job], list[Agent]]:
+        SCENARIOS[name] = Scenario(run, **facts)
+        return run
+
+    return add
+
+
+def two_agents(job: Job, script: Script, *, restarts: int = 0) -> list[Agent]:
+    """Run a job of two nodes with two workers each to its end."""
+    options = c10d(free_port(), job.run_id, restarts=restarts)
+    agents = [job.torchrun(options, script) for _ in range(2)]
+    for agent in agents:
+        agent.wait()
+    return agents
+
+
+def one_agent(job: Job, options: Sequence[str], script: Script, **how: Any) -> list[Agent]:
+    """Run a job of one node to its end."""
+    agent = job.torchrun([*QUICK, *options], script, **how)
+    agent.wait()
+    return [agent]
+
+
+def alone(job: Job, *, per_node: int = 1, restarts: int = 0) -> list[str]:
+    """Options of a job of one node."""
+    return c10d(0, job.run_id, nodes=1, per_node=per_node, restarts=restarts)
+
+
+TWO = {"exit_codes": (0, 0), "per_node": 2}
+
+
+@scenario("clean, gRPC", **TWO)
+@scenario("clean, HTTP", **TWO, protocol="http/protobuf")
+def _clean(job: Job) -> list[Agent]:
+    return two_agents(job, job.harness.worker(together=4))
+
+
+RESTARTED = {**TWO, "generations": 2, "rendezvous": 2}
+
+
+@scenario("crash and restart, gRPC", **RESTARTED)
+@scenario("crash and restart, HTTP", **RESTARTED, protocol="http/protobuf")
+@scenario("crash and restart, through a collector", **RESTARTED, collector=True)
+def _crash_and_restart(job: Job) -> list[Agent]:
+    return two_agents(job, job.harness.worker(together=4, fail=[0], rank=3), restarts=1)
+
+
+@scenario(
+    "crash until no restart is left",
+    exit_codes=(1, 1),
+    per_node=2,
+    generations=2,
+    rendezvous=2,
+    outcome="failed",
+)
+def _crash_for_good(job: Job) -> list[Agent]:
+    # One worker fails on each node, at once: a node whose peer alone gives up would wait for it.
+    script = job.harness.worker(together=4, fail=[0, 1], which="LOCAL_RANK", rank=1)
+    return two_agents(job, script, restarts=1)
+
+
+@scenario("killed worker, no restart", exit_codes=(1,), per_node=2, outcome="failed")
+def _killed(job: Job) -> list[Agent]:
+    script = job.harness.worker(together=2, fail=[0], rank=1, by_signal=signal.SIGKILL)
+    return one_agent(job, alone(job, per_node=2), script)
+
+
+@scenario("static rendezvous", **TWO, protocol="http/protobuf")
+def _static(job: Job) -> list[Agent]:
+    port, script = free_port(), job.harness.worker(together=4)
+    agents = [
+        job.torchrun(
+            [
+                *QUICK,
+                "--nnodes=2",
+                "--nproc-per-node=2",
+                f"--node-rank={rank}",
+                "--master-addr=127.0.0.1",
+                f"--master-port={port}",
+                f"--rdzv-id={job.run_id}",
+            ],
+            script,
+        )
+        for rank in range(2)
+    ]
+    for agent in agents:
+        agent.wait()
+    return agents
+
+
+@scenario("standalone", per_node=2, shared_trace=False)
+def _standalone(job: Job) -> list[Agent]:
+    return one_agent(job, ["--standalone", "--nproc-per-node=2"], job.harness.worker())
+
+
+@scenario("one node, no options", shared_trace=False, protocol="http/protobuf")
+def _no_options(job: Job) -> list[Agent]:
+    agent = job.torchrun([], job.harness.worker())
+    agent.wait()
+    return [agent]
+
+
+@scenario("LOGLEVEL=WARNING")
+def _quiet(job: Job) -> list[Agent]:
+    return one_agent(job, alone(job), job.harness.worker(), env={"LOGLEVEL": "WARNING"})
+
+
+@scenario("PET_EVENT_LOG_HANDLER=otel", protocol="http/protobuf")
+def _by_environment(job: Job) -> list[Agent]:
+    return one_agent(job, alone(job), job.harness.worker(), handler=(), env={"PET_EVENT_LOG_HANDLER": "otel"})
+
+
+@scenario("opentelemetry-instrument, no flag", users_resource=True, destination="null")
+def _instrumented(job: Job) -> list[Agent]:
+    return one_agent(job, alone(job), job.harness.worker(), handler=(), under=["opentelemetry-instrument"])
+
+
+@scenario("opentelemetry-instrument, console", users_resource=True, destination="console")
+def _instrumented_console(job: Job) -> list[Agent]:
+    return one_agent(
+        job,
+        alone(job),
+        job.harness.worker(),
+        handler=["--event-log-handler", "console"],
+        under=["opentelemetry-instrument"],
+    )
+
+
+@scenario("SIGTERM in the first rendezvous", exit_codes=(-15,), outcome="terminated", generations=0)
+def _terminated_in_rendezvous(job: Job) -> list[Agent]:
+    agent = job.torchrun(c10d(free_port(), job.run_id), job.harness.worker())
+    # The other node never comes.
+    agent.wait_for_rendezvous_event("has joined the rendezvous")
+    agent.send_signal(signal.SIGTERM)
+    agent.wait()
+    return [agent]
+
+
+@scenario("SIGTERM in a call of the store", exit_codes=(-15,), outcome="terminated", generations=0)
+def _terminated_in_store_call(job: Job) -> list[Agent]:
+    # A store that takes the connection and never answers: the main thread sits in C++ code.
+    with socket.create_server(("127.0.0.1", 0)) as store:
+        port = store.getsockname()[1]
+        agent = job.torchrun(
+            [
+                "--nnodes=2",
+                "--node-rank=1",
+                "--master-addr=127.0.0.1",
+                f"--master-port={port}",
+                f"--rdzv-id={job.run_id}",
+            ],
+            job.harness.worker(),
+        )
+        store.settimeout(60)
+        connection, _ = store.accept()
+        with connection:
+            connection.settimeout(60)
+            connection.recv(1)  # what it waits for an answer to
+            agent.send_signal(signal.SIGTERM)
+            agent.wait()
+    return [agent]
+
+
+@scenario("SIGTERM while workers run", exit_codes=(1,), outcome="terminated", per_node=2)
+def _terminated(job: Job) -> list[Agent]:
+    script = job.harness.worker(together=2, stay=[0])
+    agent = job.torchrun(alone(job, per_node=2), script)
+    job.harness.wait_for_gate()
+    agent.wait_for_event(f"{STATUS}START", 2)
+    agent.send_signal(signal.SIGTERM)
+    agent.wait()
+    return [agent]
+
+
+@scenario("store out of reach", exit_codes=(1,), outcome="failed", generations=0, rendezvous=0)
+def _no_store(job: Job) -> list[Agent]:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and does not listen
+        options = c10d(nobody.getsockname()[1], job.run_id)
+        return one_agent(job, [*options, "--rdzv-conf=is_host=false,read_timeout=2"], job.harness.worker())
+
+
+LAUNCH = """
+import sys
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+def train(name):
+    import os
+    return f"{name} {os.environ['RANK']} {os.environ.get('TRACEPARENT')}"
+
+def launch(run_id, method="spawn"):
+    config = LaunchConfig(
+        min_nodes=1, max_nodes=1, nproc_per_node=2, run_id=run_id, rdzv_backend="c10d",
+        rdzv_endpoint="127.0.0.1:0", local_addr="127.0.0.1", event_log_handler=sys.argv[1],
+        start_method=method, monitor_interval=0.1, max_restarts=0)
+    print(elastic_launch(config, train)("hello"), flush=True)
+"""
+
+
+def launched(job: Job, main: str, *arguments: str) -> list[Agent]:
+    """Run a program that launches functions by LaunchConfig."""
+    source = LAUNCH + '\nif __name__ == "__main__":\n' + textwrap.indent(textwrap.dedent(main), "    ")
+    agent = job.program(source, *arguments)
+    agent.wait()
+    return [agent]
+
+
+@scenario("LaunchConfig, spawn", per_node=2)
+def _spawn(job: Job) -> list[Agent]:
+    return launched(job, "launch(sys.argv[2], 'spawn')", job.run_id)
+
+
+@scenario("LaunchConfig, fork", per_node=2, protocol="http/protobuf")
+def _fork(job: Job) -> list[Agent]:
+    return launched(job, "launch(sys.argv[2], 'fork')", job.run_id)
+
+
+@scenario("LaunchConfig, forkserver", per_node=2)
+def _forkserver(job: Job) -> list[Agent]:
+    return launched(job, "launch(sys.argv[2], 'forkserver')", job.run_id)
+
+
+@scenario("LaunchConfig, from a thread", per_node=2)
+def _from_a_thread(job: Job) -> list[Agent]:
+    main = """
+    import threading
+    thread = threading.Thread(target=launch, args=(sys.argv[2], "fork"))
+    thread.start()
+    thread.join()
+    """
+    return launched(job, main, job.run_id)
+
+
+@scenario("several jobs in one process", per_node=2, jobs=3)
+def _several(job: Job) -> list[Agent]:
+    main = """
+    for name in ("", "-other", ""):
+        launch(sys.argv[2] + name, "fork")
+    """
+    return launched(job, main, job.run_id)
+
+
+@scenario("--run-path", per_node=2)
+def _run_path(job: Job) -> list[Agent]:
+    return one_agent(job, [*alone(job, per_node=2), "--run-path"], job.harness.worker(together=2))
+
+
+@scenario("workers that import torch.distributed.checkpoint", per_node=2)
+def _checkpoint(job: Job) -> list[Agent]:
+    source = """
+    import sys
+    import torch.distributed.checkpoint
+    from torch.distributed.elastic.rendezvous import registry
+    assert "torchelastic_otel" in sys.modules or len(sys.argv) > 1, "torch's entry point does not run here"
+    print("imported")
+    """
+    path = job.harness.program("checkpoint.py", textwrap.dedent(source))
+    return one_agent(job, alone(job, per_node=2), Script(path, [] if job.bridge else ["without"]))
+
+
+OWN_EVENT = """
+import os, sys
+if sys.argv[1] == "torch":
+    import torchelastic_otel
+    from torch.distributed.elastic import events
+else:
+    from torchelastic_otel import events
+metadata = {"step": 7, "who": f"{sys.argv[1]} {os.environ['LOCAL_RANK']}", "pid": os.getpid()}
+events.record(events.Event("checkpoint.saved", events.EventSource.WORKER, metadata=metadata), "otel")
+"""
+
+
+@scenario("own event by torch's events", per_node=2, own_events=("checkpoint.saved",) * 2)
+def _own_event_by_torch(job: Job) -> list[Agent]:
+    script = Script(job.harness.program("own.py", OWN_EVENT), ["torch"])
+    return one_agent(job, alone(job, per_node=2), script)
+
+
+@scenario("own event by ours", per_node=2, own_events=("checkpoint.saved",) * 2, protocol="http/protobuf")
+def _own_event_by_ours(job: Job) -> list[Agent]:
+    script = Script(job.harness.program("own.py", OWN_EVENT), ["ours"])
+    return one_agent(job, alone(job, per_node=2), script)
+
+
+# --- running them ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A launcher that has ended, and what torch recorded in it."""
+
+    pid: int
+    exit_code: int
+    output: str
+    recorded: list[Recorded]
+
+    @property
+    def events(self) -> list[Recorded]:
+        """What is to be log records: all that reached a logger, heartbeats apart."""
+        return [event for event in self.recorded if event.kind != "asked" and not event.heartbeat]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A scenario that has run: what arrived, and what is true."""
+
+    scenario: Scenario
+    run_id: str
+    nodes: list[Node]
+    logs: list[LogRecord]
+    spans: list[Span]
+    requests: list[Request]
+    notes: list[WorkerNote]
+    began_ns: int
+    ended_ns: int
+
+    def named(self, name: str) -> list[Span]:
+        """Spans of that name in order of their start."""
+        return sorted((span for span in self.spans if span.name == name), key=lambda span: span.start_ns)
+
+    def children(self, parent: Span, name: str) -> list[Span]:
+        """Children of that name in order of their start."""
+        return [span for span in self.named(name) if span.parent_span_id == parent.span_id]
+
+    def records(self, event_name: str) -> list[LogRecord]:
+        """Log records of that name, in order of their time."""
+        return sorted((r for r in self.logs if r.event_name == event_name), key=lambda record: record.time_ns)
+
+    @property
+    def by_id(self) -> dict[str, Span]:
+        """Spans by their id."""
+        return {span.span_id: span for span in self.spans}
+
+    @property
+    def launchers(self) -> set[int]:
+        """Process ids of the launchers."""
+        return {node.pid for node in self.nodes}
+
+    @property
+    def from_launchers(self) -> list[LogRecord]:
+        """Log records that launchers sent."""
+        return [record for record in self.logs if record.resource.get("process.pid") in self.launchers]
+
+
+def run_scenario(directory: Path, name: str, *, bridge: bool = True) -> Run:
+    """Run a scenario to its end."""
+    found = SCENARIOS[name]
+    run_id = f"job-{os.getpid()}-{time.time_ns()}"
+    with ExitStack() as stack:
+        receiver = stack.enter_context(OtlpReceiver())
+        harness = stack.enter_context(Harness(directory / "job"))
+        env = otlp(receiver, found.protocol)
+        if found.collector:
+            endpoints = stack.enter_context(collector(receiver, directory / "collector"))
+            env["OTEL_EXPORTER_OTLP_ENDPOINT"] = endpoints[found.protocol]
+        began_ns = time.time_ns()
+        agents = found.run(Job(harness, env, run_id, bridge))
+        ended_ns = time.time_ns()
+        nodes = [Node(agent.pid, agent.wait(), agent.output, agent.recorded) for agent in agents]
+        return Run(
+            found,
+            run_id,
+            nodes,
+            receiver.logs,
+            receiver.spans,
+            receiver.requests,
+            harness.worker_notes(),
+            began_ns,
+            ended_ns,
+        )
+
+
+class Runs:
+    """Runs each scenario once, when it is first asked for."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._runs: dict[str, Run | BaseException] = {}
+
+    def __getitem__(self, name: str) -> Run:
+        if name not in self._runs:
+            try:
+                self._runs[name] = run_scenario(self._directory / str(len(self._runs)), name)
+            except (Exception, pytest.skip.Exception, pytest.fail.Exception) as error:
+                self._runs[name] = error
+        run = self._runs[name]
+        if isinstance(run, BaseException):
+            raise run
+        return run
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    """All scenarios, each run when it is first looked at."""
+    return Runs(tmp_path_factory.mktemp("torchrun"))
+
+
+@pytest.fixture
+def run(runs: Runs, name: str) -> Run:
+    """Return the scenario that the test is about."""
+    return runs[name]
+
+
+every = pytest.mark.parametrize("name", list(SCENARIOS))
+
+
+def where(condition: Callable[[Scenario], bool]) -> pytest.MarkDecorator:
+    """Parametrize over the scenarios that ``condition`` holds for."""
+    return pytest.mark.parametrize("name", [name for name, found in SCENARIOS.items() if condition(found)])
+
+
+# --- every scenario -------------------------------------------------------------------------------------------
+
+
+@every
+def test_the_launcher_ends_with_the_exit_code_that_torch_gives_it(run: Run) -> None:
+    """Exit codes are torch's, and nothing goes wrong inside of the bridge."""
+    assert [node.exit_code for node in run.nodes] == list(run.scenario.exit_codes), run.nodes[0].output
+    for node in run.nodes:
+        assert "internal error" not in node.output
+        assert "torchelastic_otel/" not in node.output, node.output  # no traceback through the package
+        assert "not known to torchelastic-otel" not in node.output
+
+
+@where(lambda found: found.exit_codes != (0,) * found.nodes)
+def test_a_failing_job_has_the_same_exit_code_without_the_bridge(run: Run, name: str, tmp_path: Path) -> None:
+    """Where a job fails or is stopped, its exit codes are those of the same job with no bridge installed."""
+    without = run_scenario(tmp_path, name, bridge=False)
+    assert without.requests == []
+    assert [node.exit_code for node in without.nodes] == [node.exit_code for node in run.nodes]
+
+
+@every
+def test_each_event_of_torch_is_exactly_one_log_record(run: Run) -> None:
+    """Nothing that torch recorded is lost, doubled or made up, heartbeats apart."""
+    left = run.from_launchers
+    for node in run.nodes:
+        lost, rest = match(node.events, [r for r in left if r.resource["process.pid"] == node.pid])
+        assert [(event.name, event.text) for event in lost] == []
+        assert [(record.event_name, record.body) for record in rest] == []
+    others = [record.event_name for record in run.logs if record not in left]
+    assert sorted(others) == sorted(run.scenario.own_events)
+
+
+@every
+def test_no_rendezvous_event_is_missed_from_the_first_on(run: Run) -> None:
+    """Torch builds every rendezvous event that it has to tell: somebody listens before the first one."""
+    for node in run.nodes:
+        asked = [event.text for event in node.recorded if event.kind == "asked"]
+        built = [event.data["message"] for event in node.recorded if event.kind == "rdzv"]
+        assert asked == built
+
+
+@every
+def test_each_log_record_is_complete(run: Run) -> None:
+    """Name, its copy as an attribute, time, severity, body and a unique id are on every record."""
+    assert run.logs
+    for record in run.logs:
+        assert record.event_name
+        assert record.attributes["torchelastic.event"] == record.event_name
+        assert run.began_ns <= record.time_ns <= run.ended_ns
+        assert record.time_ns - 1_000_000 <= record.observed_ns <= run.ended_ns
+        assert (record.severity_number, record.severity_text) in {(INFO, "INFO"), (WARN, "WARN"), (ERROR, "ERROR")}
+        assert isinstance(record.body, str)
+        assert record.body.strip()
+        assert record.dropped_attributes_count == 0
+    uids = [record.attributes["log.record.uid"] for record in run.logs]
+    assert len(set(uids)) == len(uids)
+
+
+@every
+def test_no_attribute_is_a_placeholder(run: Run) -> None:
+    """What is not known is left out: no None, "null" or empty text, on no record, span or span event."""
+    holders = [
+        *((record.event_name, record.attributes) for record in run.logs),
+        *((span.name, span.attributes) for span in run.spans),
+        *((event.name, event.attributes) for span in run.spans for event in span.events),
+    ]
+    for name, attributes in holders:
+        for key, value in attributes.items():
+            assert value not in (None, "", "None", "null", [], ["None"]), (name, key)
+
+
+@every
+def test_each_record_belongs_to_a_span_that_was_received(run: Run) -> None:
+    """A record's trace and span id are those of the right span: its worker's, its rendezvous', the agent's."""
+    for record in run.logs:
+        span = run.by_id.get(record.span_id)
+        assert span is not None, record
+        assert record.trace_id == span.trace_id
+        assert record.flags & 1
+        if record.event_name in run.scenario.own_events:
+            assert span.name == WORKER
+        elif record.event_name == "torchelastic.failure" or record.attributes.get("torchelastic.source") == "WORKER":
+            assert span.name == WORKER
+            for key in ("worker_id", "local_rank", "global_rank"):
+                assert span.attributes[f"torchelastic.{key}"] == record.attributes[f"torchelastic.{key}"]
+        elif "torchelastic.node_state" in record.attributes:
+            assert span.name in (RENDEZVOUS, AGENT)
+        else:
+            assert span.name == AGENT, record
+
+
+@every
+def test_a_rendezvous_event_is_in_its_rendezvous_span(run: Run) -> None:
+    """While a node joins, its rendezvous events are that span's; outside of a join they are the agent's."""
+    for record in run.from_launchers:
+        if "torchelastic.node_state" not in record.attributes:
+            continue
+        pid = record.resource["process.pid"]
+        joins = [
+            span
+            for span in run.named(RENDEZVOUS)
+            if span.resource["process.pid"] == pid and span.start_ns <= record.time_ns <= span.end_ns
+        ]
+        span = run.by_id[record.span_id]
+        if joins:
+            assert span in joins, record.body
+        else:
+            assert span.name == AGENT, record.body
+
+
+@every
+def test_each_event_is_also_drawn_on_its_span(run: Run) -> None:
+    """Every event of the launcher is a span event of its record's span, with the same time and attributes."""
+    drawn = Counter(
+        (span.span_id, event.name, event.time_ns, json.dumps(event.attributes, sort_keys=True))
+        for span in run.spans
+        for event in span.events
+    )
+    expected: Counter[tuple[str, str, int, str]] = Counter()
+    for record in run.from_launchers:
+        attributes = {key: value for key, value in record.attributes.items() if key != "log.record.uid"}
+        text = json.dumps(attributes, sort_keys=True)
+        expected[(record.span_id, record.event_name, record.time_ns, text)] += 1
+    assert expected - drawn == Counter()
+    assert drawn - expected == Counter()
+    assert all(span.dropped_events_count == 0 for span in run.spans)
+
+
+@every
+def test_spans_form_the_tree_of_the_contract(run: Run) -> None:
+    """Rendezvous and worker groups are under their agent, workers under their group, as many as there were."""
+    expect = run.scenario
+    assert {span.name for span in run.spans} <= {AGENT, RENDEZVOUS, GROUP, WORKER}
+    ids = [span.span_id for span in run.spans]
+    assert len(set(ids)) == len(ids)
+    assert run.launchers == {span.resource["process.pid"] for span in run.spans}
+    assert len(run.named(AGENT)) == expect.nodes * expect.jobs
+    for agent in run.named(AGENT):
+        assert agent.parent_span_id == ""
+        assert len(run.children(agent, RENDEZVOUS)) == expect.rendezvous
+        groups = run.children(agent, GROUP)
+        assert len(groups) == expect.generations
+        for group in groups:
+            workers = run.children(group, WORKER)
+            ranks = sorted(worker.attributes["torchelastic.local_rank"] for worker in workers)
+            assert ranks == list(range(expect.per_node))
+    known = expect.nodes * expect.jobs * (1 + expect.rendezvous + expect.generations * (1 + expect.per_node))
+    assert len(run.spans) == known, Counter(span.name for span in run.spans)
+
+
+@every
+def test_no_span_has_a_parent_that_nobody_sends(run: Run) -> None:
+    """Each parent is a span that was received, of the same trace and process."""
+    for span in run.spans:
+        if span.parent_span_id:
+            parent = run.by_id[span.parent_span_id]
+            assert (parent.trace_id, parent.resource) == (span.trace_id, span.resource)
+
+
+@every
+def test_all_nodes_are_in_one_trace(run: Run) -> None:
+    """All spans of a job have the trace id that is the hash of its run id."""
+    traces = {span.trace_id for span in run.spans}
+    if run.scenario.jobs > 1:
+        expected = {f"{hash_trace_id(run.run_id + name):032x}" for name in ("", "-other")}
+        assert traces == expected
+    elif run.scenario.shared_trace:
+        assert traces == {f"{hash_trace_id(run.run_id):032x}"}
+    else:
+        assert len(traces) == 1
+
+
+@every
+def test_each_generation_links_to_the_one_before(run: Run) -> None:
+    """A worker group's only link is to the group before it on its node; the first has none."""
+    for agent in run.named(AGENT):
+        previous: Span | None = None
+        for number, group in enumerate(run.children(agent, GROUP), 1):
+            links = [(link.trace_id, link.span_id) for link in group.links]
+            assert links == ([] if previous is None else [(previous.trace_id, previous.span_id)])
+            assert group.attributes["torchelastic.generation"] == number
+            previous = group
+    assert all(span.links == [] for span in run.spans if span.name != GROUP)
+
+
+@every
+def test_times_of_spans_are_sane(run: Run) -> None:
+    """A span ends after it starts, starts within its parent, and does not outlast it."""
+    for span in run.spans:
+        assert run.began_ns <= span.start_ns <= span.end_ns <= run.ended_ns, span.name
+        for event in span.events:
+            assert run.began_ns <= event.time_ns <= run.ended_ns
+        if span.parent_span_id:
+            parent = run.by_id[span.parent_span_id]
+            assert parent.start_ns <= span.start_ns <= span.end_ns <= parent.end_ns, span.name
+    for agent in run.named(AGENT):
+        for name in (RENDEZVOUS, GROUP):
+            spans = run.children(agent, name)
+            for before, after in zip(spans, spans[1:], strict=False):
+                assert before.end_ns <= after.start_ns, name
+
+
+@every
+def test_status_follows_from_the_outcome(run: Run) -> None:
+    """Failed is Error with the verdict as its description, succeeded is Ok, everything else is Unset."""
+    for span in run.spans:
+        outcome = span.attributes["torchelastic.outcome"]
+        assert outcome in ("succeeded", "failed", "terminated", "interrupted")
+        assert span.status_code == {"succeeded": "OK", "failed": "ERROR"}.get(outcome, "UNSET"), span
+        assert bool(span.status_message) == (outcome == "failed"), span
+        assert "torchelastic.truncated" not in span.attributes
+
+
+@every
+def test_the_agent_tells_the_jobs_outcome(run: Run) -> None:
+    """The agent's span and its stop record say how the job ended; its start record says that it began."""
+    severity = {"succeeded": INFO, "failed": ERROR, "terminated": WARN}[run.scenario.outcome]
+    for agent in run.named(AGENT):
+        assert agent.attributes["torchelastic.outcome"] == run.scenario.outcome
+        starts = [r for r in run.records("torchelastic.agent.start") if r.span_id == agent.span_id]
+        stops = [r for r in run.records("torchelastic.agent.stop") if r.span_id == agent.span_id]
+        assert [record.severity_number for record in starts] == [INFO]
+        assert [record.severity_number for record in stops] == [severity]
+        assert stops[0].attributes["torchelastic.outcome"] == run.scenario.outcome
+        if run.scenario.outcome == "failed":
+            assert agent.status_message == agent.attributes["torchelastic.verdict"]
+            assert agent.status_message in stops[0].body
+
+
+@every
+def test_everything_comes_from_the_bridges_scope(run: Run) -> None:
+    """The instrumentation scope is the package with its version."""
+    scopes = {(item.scope_name, item.scope_version) for item in [*run.logs, *run.spans]}
+    assert scopes == {("torchelastic_otel", version("torchelastic-otel"))}
+
+
+@where(lambda found: not found.users_resource)
+def test_the_resource_tells_the_launcher_processes_apart(run: Run) -> None:
+    """Service, host and process are told, and an instance id of each process."""
+    instances: dict[int, set[str]] = {}
+    for item in [*run.logs, *run.spans]:
+        resource = item.resource
+        assert resource["service.name"] == "torchelastic"
+        assert resource["host.name"] == socket.gethostname()
+        instances.setdefault(resource["process.pid"], set()).add(resource["service.instance.id"])
+    assert run.launchers <= set(instances)
+    assert all(len(ids) == 1 for ids in instances.values())
+    assert len(set.union(*instances.values())) == len(instances)
+
+
+@where(lambda found: found.own_events == ())
+def test_only_launchers_export(run: Run) -> None:
+    """Workers that record nothing send nothing, and have no agent span of their own."""
+    pids = {item.resource["process.pid"] for item in [*run.logs, *run.spans]}
+    assert pids == run.launchers
+
+
+@every
+def test_everything_is_sent_by_the_protocol_that_was_asked_for(run: Run) -> None:
+    """All requests are accepted, and use the chosen protocol."""
+    assert {request.signal for request in run.requests} >= {"logs", "traces"}
+    assert all(request.accepted for request in run.requests)
+    expected = "http/protobuf" if run.scenario.collector else run.scenario.protocol
+    assert {request.protocol for request in run.requests} == {expected}
+
+
+@every
+def test_severity_is_what_is_known(run: Run) -> None:
+    """What goes well is INFO; a worker's failure is ERROR if it died by itself, WARN if it was stopped."""
+    for record in run.from_launchers:
+        state = record.attributes.get("torchelastic.state")
+        if record.attributes.get("torchelastic.source") == "WORKER" and state == "FAILED":
+            collateral = record.attributes.get("torchelastic.collateral", False)
+            assert record.severity_number == (WARN if collateral else ERROR)
+        elif state in ("START", "SUCCEEDED", "RENDEZVOUS", "ASSIGN_WORKER_RANKS"):
+            assert record.severity_number == INFO
+        elif "torchelastic.node_state" in record.attributes and record.attributes["torchelastic.node_state"] != "FAILED":
+            assert record.severity_number == INFO
+
+
+@where(lambda found: found.generations > 0)
+def test_workers_find_their_own_span_in_their_environment(runs: Runs, name: str) -> None:
+    """Each worker's TRACEPARENT names the span that is that worker's, in the job's trace."""
+    run = runs[name]
+    spans = {span.attributes["torchelastic.worker_id"]: span for span in run.named(WORKER)}
+    for note in run.notes:
+        span = spans[str(note.pid)]
+        assert note.env["TRACEPARENT"] == f"00-{span.trace_id}-{span.span_id}-01"
+        assert span.attributes["torchelastic.global_rank"] == int(note.env["RANK"])
+        assert span.attributes["torchelastic.local_rank"] == int(note.env["LOCAL_RANK"])
+    if run.notes:
+        assert len(run.notes) == len(spans)
+
+
+# --- what is particular ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [name for name in SCENARIOS if name.startswith("crash and restart")])
+def test_a_restart_is_told_with_its_cause_on_each_node(run: Run) -> None:
+    """The node of the crash restarts for a worker's failure, its peer for a membership change."""
+    failed = [span for span in run.named(GROUP) if span.attributes["torchelastic.outcome"] == "failed"]
+    (group,) = failed
+    culprit = group.resource["process.pid"]
+    restarts = run.records("torchelastic.restart")
+    causes = {r.resource["process.pid"]: r.attributes["torchelastic.restart.cause"] for r in restarts}
+    assert len(restarts) == 2
+    assert causes[culprit] == "worker_failure"
+    assert {cause for pid, cause in causes.items() if pid != culprit} == {"membership_change"}
+    for later in run.named(GROUP):
+        if later.attributes["torchelastic.generation"] == 2:
+            assert later.attributes["torchelastic.restart.cause"] == causes[later.resource["process.pid"]]
+            assert later.attributes["torchelastic.outcome"] == "succeeded"
+        else:
+            assert "torchelastic.restart.cause" not in later.attributes
+            expected = "failed" if later is group else "interrupted"
+            assert later.attributes["torchelastic.outcome"] == expected
+
+
+@pytest.mark.parametrize("name", [name for name in SCENARIOS if name.startswith("crash and restart")])
+def test_the_culprit_and_the_collateral_are_told_apart(run: Run) -> None:
+    """Rank 3 died by itself with exit code 3; its neighbour was stopped; torch's events say none of it."""
+    failures = run.records("torchelastic.failure")
+    culprits = [r for r in failures if not r.attributes.get("torchelastic.collateral")]
+    (culprit,) = culprits
+    assert culprit.attributes["torchelastic.global_rank"] == 3
+    assert culprit.attributes["process.exit.code"] == 3
+    assert culprit.attributes["torchelastic.failure.cause"] == "exit"
+    assert culprit.attributes["error.type"] == "3"
+    assert culprit.severity_number == ERROR
+    (collateral,) = [record for record in failures if record is not culprit]
+    assert collateral.severity_number == WARN
+    assert collateral.attributes["torchelastic.global_rank"] == 2
+    assert run.by_id[collateral.span_id].status_code == "UNSET"
+    assert run.by_id[culprit.span_id].status_code == "ERROR"
+    for record in failures:
+        assert record.attributes["torchelastic.first_failure.global_rank"] == 3
+
+
+def test_a_job_that_fails_for_good_names_the_first_failure_of_each_node(runs: Runs) -> None:
+    """Both nodes' spans, in each generation, name their worker that failed; the agents' verdict says why."""
+    run = runs["crash until no restart is left"]
+    for agent in run.named(AGENT):
+        for group in run.children(agent, GROUP):
+            assert group.status_code == "ERROR"
+            assert group.attributes["torchelastic.first_failure.local_rank"] == 1
+        assert agent.attributes["torchelastic.restarts"] == 1
+        assert "exit code 3" in agent.status_message
+        assert agent.attributes["torchelastic.first_failure.local_rank"] == 1
+    culprits = [r for r in run.records("torchelastic.failure") if "torchelastic.collateral" not in r.attributes]
+    assert len(culprits) == 4
+
+
+def test_a_killed_worker_is_told_with_its_signal(runs: Runs) -> None:
+    """SIGKILL is the cause, the signal's name is the error type, the neighbour is collateral."""
+    run = runs["killed worker, no restart"]
+    culprit, collateral = sorted(
+        run.records("torchelastic.failure"), key=lambda r: bool(r.attributes.get("torchelastic.collateral"))
+    )
+    assert culprit.attributes["torchelastic.failure.cause"] == "signal"
+    assert culprit.attributes["torchelastic.worker.signal"] == "SIGKILL"
+    assert culprit.attributes["error.type"] == "SIGKILL"
+    assert culprit.attributes["torchelastic.global_rank"] == 1
+    assert collateral.attributes["torchelastic.global_rank"] == 0
+    assert "SIGKILL" in run.named(AGENT)[0].status_message
+
+
+@pytest.mark.parametrize("name", ["SIGTERM in the first rendezvous", "SIGTERM in a call of the store"])
+def test_a_signal_in_the_first_rendezvous_is_told(run: Run) -> None:
+    """The rendezvous span is ended, and spans and stop record name the signal and the step."""
+    (agent,) = run.named(AGENT)
+    (rendezvous,) = run.named(RENDEZVOUS)
+    assert rendezvous.attributes["torchelastic.outcome"] == "terminated"
+    assert agent.attributes["torchelastic.agent.signal"] == "SIGTERM"
+    assert "rendezvous" in agent.attributes["torchelastic.step"]
+    (stop,) = run.records("torchelastic.agent.stop")
+    assert "SIGTERM" in stop.body
+
+
+def test_a_signal_while_workers_run_is_told(runs: Runs) -> None:
+    """Agent, group and workers are terminated, none of them an error."""
+    run = runs["SIGTERM while workers run"]
+    for name in (AGENT, GROUP, WORKER):
+        assert {span.attributes["torchelastic.outcome"] for span in run.named(name)} == {"terminated"}
+    assert run.named(AGENT)[0].attributes["torchelastic.agent.signal"] == "SIGTERM"
+    assert run.records("torchelastic.failure") == []
+    (failed,) = run.records(f"{STATUS}FAILED")
+    assert failed.severity_number == WARN
+
+
+def test_a_store_out_of_reach_is_told(runs: Runs) -> None:
+    """The agent's span has the exception, and the step in which it was raised."""
+    run = runs["store out of reach"]
+    (agent,) = run.named(AGENT)
+    assert agent.attributes["exception.type"] == "RendezvousConnectionError"
+    assert agent.attributes["error.type"] == "RendezvousConnectionError"
+    assert "store" in agent.attributes["torchelastic.step"]
+    assert agent.attributes["exception.message"]
+    assert "exception.stacktrace" in agent.attributes
+
+
+def test_the_rounds_of_two_nodes_agree(runs: Runs) -> None:
+    """Groups and rendezvous of one round have the same number on both nodes, and both group ranks."""
+    run = runs["crash and restart, gRPC"]
+    for name in (RENDEZVOUS, GROUP):
+        rounds: dict[int, list[int]] = {}
+        for span in run.named(name):
+            rank = span.attributes["torchelastic.group_rank"]
+            rounds.setdefault(span.attributes["torchelastic.round"], []).append(rank)
+            assert span.attributes["torchelastic.group_world_size"] == 2
+        assert [sorted(ranks) for _, ranks in sorted(rounds.items())] == [[0, 1], [0, 1]]
+
+
+def test_the_console_is_left_as_it_is(runs: Runs, tmp_path: Path) -> None:
+    """``--event-log-handler console`` under opentelemetry-instrument prints all that it prints without."""
+    run = runs["opentelemetry-instrument, console"]
+    (node,) = run.nodes
+    recorded = [event.text for event in node.recorded if event.kind == "event"]
+    assert recorded
+    printed = [line for line in node.output.splitlines() if line.startswith('{"name": ')]
+    assert printed == recorded
+
+
+def test_instrumented_providers_are_the_programs(runs: Runs) -> None:
+    """Under opentelemetry-instrument the distro's providers are used: the resource is theirs."""
+    run = runs["opentelemetry-instrument, no flag"]
+    for item in [*run.logs, *run.spans]:
+        assert item.resource["telemetry.distro.name"] == "opentelemetry-distro"
