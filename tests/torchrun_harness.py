@@ -32,6 +32,7 @@ from types import TracebackType
 from typing import Any, Literal
 
 import pytest
+
 from otlp_receiver import LogRecord, OtlpReceiver
 
 Protocol = Literal["grpc", "http/protobuf"]
@@ -112,7 +113,8 @@ def _wrap_record(module):
     record = module.record
 
     def tell_record(event, destination="null"):
-        return _told("event", lambda: record(event, destination), text=event.serialize(), destination=destination)
+        told = {"text": event.serialize(), "destination": destination}
+        return _told("event", lambda: record(event, destination), **told)
 
     module.record = tell_record
 
@@ -130,21 +132,23 @@ def _wrap_rendezvous(events):
 
     # Torch names the event after the file of the function that calls: this wrapper is to be it.
     namespace = {"original": events.construct_and_record_rdzv_event, "asked": asked}
-    source = "def construct_and_record_rdzv_event(**arguments):\\n asked(arguments)\\n return original(**arguments)"
+    name = "construct_and_record_rdzv_event"
+    source = f"def {name}(**arguments):\\n asked(arguments)\\n return original(**arguments)"
     exec(compile(source, "dynamic_rendezvous.py", "exec"), namespace)
-    events.construct_and_record_rdzv_event = namespace["construct_and_record_rdzv_event"]
+    events.construct_and_record_rdzv_event = namespace[name]
 
 
 install()
 '''
 
-_WORKER = '''
+_WORKER = """
 import json, os, pathlib, signal, socket, sys
 
 plan = json.loads(sys.argv[1])
 notes = pathlib.Path(plan["notes"])
 keep = ("TRACEPARENT", "RANK", "LOCAL_RANK", "TORCHELASTIC_RESTART_COUNT", "TORCHELASTIC_RUN_ID")
-note = {"pid": os.getpid(), "argv": sys.argv[2:], "env": {name: os.environ[name] for name in keep if name in os.environ}}
+found = {name: os.environ[name] for name in keep if name in os.environ}
+note = {"pid": os.getpid(), "argv": sys.argv[2:], "env": found}
 partial = notes / f"{os.getpid()}.partial"
 partial.write_text(json.dumps(note))
 partial.rename(notes / f"{os.getpid()}.json")
@@ -165,7 +169,7 @@ if attempt in plan["fail"]:
     if plan["signal"]:
         os.kill(os.getpid(), plan["signal"])
     sys.exit(plan["exit"])
-'''
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +227,9 @@ class Recorded:
             del metadata["raw_error"]
         renamed = {"exit_code": "process.exit.code"}
         attributes = {
-            renamed.get(key, f"torchelastic.{key}"): value for key, value in metadata.items() if value is not None
+            renamed.get(key, f"torchelastic.{key}"): value
+            for key, value in metadata.items()
+            if value is not None
         }
         return {**attributes, "torchelastic.source": data["source"]}
 
@@ -244,7 +250,9 @@ BRIDGES_OWN = frozenset(
 )
 
 
-def match(recorded: Sequence[Recorded], records: Sequence[LogRecord]) -> tuple[list[Recorded], list[LogRecord]]:
+def match(
+    recorded: Sequence[Recorded], records: Sequence[LogRecord]
+) -> tuple[list[Recorded], list[LogRecord]]:
     """Pair events with log records one to one; return what is left on either side.
 
     Heartbeats are left out on torch's side, the bridge's own events on the other.
@@ -308,7 +316,9 @@ class Agent:
             return sum(event.kind == "event" and event.name == name for event in self.recorded) >= count
 
         if not self._harness.wait(said, timeout):
-            pytest.fail(f"torch has not recorded {count} {name!r} in {timeout:g} s; its output:\n{self.output}")
+            pytest.fail(
+                f"torch has not recorded {count} {name!r} in {timeout:g} s; its output:\n{self.output}"
+            )
 
     def wait_for_rendezvous_event(self, part: str, timeout: float = TIMEOUT_S) -> None:
         """Wait until torch speaks of a rendezvous step whose message contains ``part``."""
@@ -451,7 +461,9 @@ class Harness:
             environment["TORCHRUN_HARNESS_HIDE_BRIDGE"] = "1"
         return environment | dict(more or {})
 
-    def run(self, command: Sequence[str], *, env: Mapping[str, str] | None = None, bridge: bool = True) -> Agent:
+    def run(
+        self, command: Sequence[str], *, env: Mapping[str, str] | None = None, bridge: bool = True
+    ) -> Agent:
         """Start a command as a launcher, in a session of its own."""
         number = len(self._agents)
         output = self.directory / f"output-{number}.txt"
@@ -487,7 +499,9 @@ class Harness:
             bridge: False to hide the bridge.
             under: a command to start it with, such as opentelemetry-instrument.
         """
-        torchrun = [str(Path(sys.executable).parent / "torchrun")] if under else [sys.executable, "-m", TORCHRUN]
+        torchrun = (
+            [str(Path(sys.executable).parent / "torchrun")] if under else [sys.executable, "-m", TORCHRUN]
+        )
         command = [*under, *torchrun, *options, str(script.path), *script.arguments]
         return self.run(command, env=env, bridge=bridge)
 
@@ -610,7 +624,7 @@ def otlp(receiver: OtlpReceiver, protocol: Protocol = "grpc") -> dict[str, str]:
 
 
 def c10d(port: int, run_id: str, *, nodes: int = 2, per_node: int = 2, restarts: int = 0) -> list[str]:
-    """Return torchrun's options for a job of several nodes on this machine, hosted by the first that comes."""
+    """Return torchrun's options for a job on this machine, its store hosted by the first that comes."""
     return [
         *QUICK,
         f"--nnodes={nodes}",

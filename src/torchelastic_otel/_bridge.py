@@ -112,7 +112,7 @@ class Bridge:
             return True
         request = _Request(time.monotonic() + timeout_s, ending=ending)
         self.put((REQUEST, request), urgent=True)
-        return request.done.acquire(timeout=timeout_s)
+        return request.done.acquire(timeout=timeout_s) and bool(request.answer)
 
     def ask(self, question: Callable[[Engine], object], timeout_s: float) -> object:
         """Ask the bridge's thread; None if it does not answer within ``timeout_s`` seconds."""
@@ -217,8 +217,7 @@ class Bridge:
                 return
             if request.ending:
                 engine.close(_uncaught())
-            if self._telemetry is not None:
-                self._telemetry.flush(request.deadline)
+            request.answer = self._telemetry is None or self._telemetry.flush(request.deadline)
         finally:
             request.done.release()
 
@@ -289,12 +288,11 @@ def _at_exit() -> None:
     if current is None or _gave_up:
         return
     with _signals_ignored():
-        if not current.flush(current.exit_timeout_s, ending=True):
-            _gave_up = True
-            logger.warning(
-                "telemetry was not all sent within %.1f s (TORCHELASTIC_OTEL_EXIT_TIMEOUT).",
-                current.exit_timeout_s,
-            )
+        _gave_up = not current.flush(current.exit_timeout_s, ending=True)
+    if _gave_up:
+        logger.warning(
+            "telemetry was not all sent within %.1f s (TORCHELASTIC_OTEL_EXIT_TIMEOUT).", current.exit_timeout_s
+        )
 
 
 @contextlib.contextmanager

@@ -179,7 +179,7 @@ class Flusher:
 
 
 def suppress_instrumentation() -> None:
-    """Mark the current thread's context, so that instrumented HTTP and gRPC clients leave our requests alone."""
+    """Mark the current thread's context: instrumented HTTP and gRPC clients leave our requests alone."""
     from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, set_value
 
     attach(set_value("suppress_http_instrumentation", True, None))

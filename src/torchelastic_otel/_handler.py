@@ -1,7 +1,7 @@
 """Where recorded events enter: a logging handler for torch, two functions for the events API.
 
-This runs on the host's threads, in the middle of what they do. Nothing here raises, blocks, or costs more than
-a few microseconds; no SDK is loaded.
+This runs on the host's threads, in the middle of what they do. Nothing here raises or costs more than a few
+microseconds, and no SDK is loaded. Nothing blocks either, but for the watchdog's last words: see below.
 """
 
 from __future__ import annotations

@@ -131,7 +131,7 @@ class ReadableRecords:
 
     def batch(self, events: Sequence[Event]) -> list[ReadableLogRecord]:
         """Return the records of a batch."""
-        copies: dict[int, tuple[type, dict[str, Any]]] = {}
+        copies: dict[int, tuple[Any, dict[str, Any]]] = {}
         records = []
         for event in events:
             key = 0 if event.span is None else event.span.span_id

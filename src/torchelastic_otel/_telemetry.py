@@ -1,4 +1,4 @@
-"""The way out: spans, log records and metrics, to the program's own providers or to ones built from ``OTEL_*``.
+"""The way out: spans, records and metrics, to the program's own providers or to ones built from ``OTEL_*``.
 
 Only this module and the exporters it loads know the SDK. All of it is used on the bridge's thread, so that
 importing the SDK and gRPC costs the agent nothing.
@@ -128,7 +128,7 @@ class Telemetry:
             self.ids_are_ours = False
             say_once(
                 "foreign ids",
-                "the program's tracer provider makes its own ids: the nodes of this job do not share a trace.",
+                "the program's tracer provider makes its own ids: this job's nodes do not share a trace.",
             )
         limits = getattr(tracer, "_span_limits", None)
         self.max_span_events = getattr(limits, "max_events", self.max_span_events)
@@ -142,7 +142,7 @@ class Telemetry:
             self.ids_are_ours = False
             say_once(
                 "foreign ids",
-                "OTEL_PYTHON_ID_GENERATOR names another id generator: the nodes of this job do not share a trace.",
+                "OTEL_PYTHON_ID_GENERATOR names another id generator: this job's nodes do not share a trace.",
             )
         limits = env.span_limits_from_env(self._environ, self._warn)
         self.max_span_events = limits.max_events

@@ -1,4 +1,4 @@
-"""From what torch says to what telemetry says: one JSON text or one event, in; name, time, attributes, body, out.
+"""From what torch says to what telemetry says: an event in; name, time, attributes, severity and body out.
 
 Pure: no clock, no environment, no state. What only the job's history can tell (which span an event belongs
 to, whether a death was collateral) is left to ``_job``.
@@ -415,7 +415,7 @@ def exception_from_error_file(raw: str) -> Attributes:
 
 
 def _exception_from_traceback(text: str, attributes: Attributes) -> None:
-    """Read the exception out of ``traceback.format_exc()``: the last one of a chain is the one that was raised."""
+    """Read the exception out of ``traceback.format_exc()``: of a chain, the last is the one that was raised."""
     attributes[c.EXCEPTION_STACKTRACE] = clean_text(text)
     _, header, block = text.rpartition("Traceback (most recent call last):\n")
     lines = block.splitlines() if header else []

@@ -155,7 +155,9 @@ def group_sentence(first: Sequence[Failure]) -> str:
         return first[0].sentence
     others = "; ".join(failure.sentence for failure in first[:4])
     more = f"; and {len(first) - 4} more" if len(first) > 4 else ""
-    return f"{len(first)} workers died between two looks of the agent, none known to be the first: {others}{more}"
+    return (
+        f"{len(first)} workers died between two looks of the agent, none known as the first: {others}{more}"
+    )
 
 
 def rendezvous_verdict(error: Raised, waited_s: float, view: RendezvousView | None) -> Verdict:
@@ -198,7 +200,7 @@ def rendezvous_verdict(error: Raised, waited_s: float, view: RendezvousView | No
     attributes.update(raised_attributes(error))
     what = {
         "RendezvousTimeoutError": f"the rendezvous timed out after {waited_s:.1f} s{text}",
-        "RendezvousClosedError": "the rendezvous is closed: the job with this run id has ended, or is about to",
+        "RendezvousClosedError": "the rendezvous is closed: the job of this run id has ended, or is about to",
     }.get(error.type, f"the rendezvous failed after {waited_s:.1f} s with {_raised(error)}{text}")
     return Verdict(c.OUTCOME_FAILED, what, attributes)
 

@@ -30,7 +30,7 @@ _current = threading.local()
 
 
 class _Tap(logging.Handler):
-    """Sees torch's own events on their way to another destination; a program's own events are none of ours."""
+    """Sees torch's own events on their way to another destination; a program's own are none of ours."""
 
     def __init__(self, handler: OtelHandler, wants: Callable[[str], bool]) -> None:
         super().__init__(logging.INFO)

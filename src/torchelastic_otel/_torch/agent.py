@@ -306,7 +306,7 @@ def hook_rendezvous_handler(handler: Any, job: JobHooks, ended: Callable[[], Non
 
 
 def hook_agent(agent: Any, job: JobHooks, current: Any) -> None:
-    """Follow an agent. ``current`` is the thread-local that tells ``start_processes`` whose workers it starts."""
+    """Follow an agent; the thread-local ``current`` tells ``start_processes`` whose workers it starts."""
     job.adopt(agent)
 
     def starting() -> None:

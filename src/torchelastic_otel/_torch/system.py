@@ -8,8 +8,8 @@ from pathlib import Path
 def oom_kill_count(proc: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> int | None:
     """Return how many processes of this cgroup the kernel has killed for memory; None if it does not count.
 
-    Cgroup v2: ``memory.events``, ``oom_kill``; v1: ``memory.oom_control``, ``oom_kill`` (kernel documentation,
-    admin-guide/cgroup-v2 and cgroup-v1/memory).
+    Cgroup v2: ``memory.events``, ``oom_kill``; v1: ``memory.oom_control``, ``oom_kill`` (the kernel's
+    documentation, admin-guide/cgroup-v2 and cgroup-v1/memory).
     """
     try:
         lines = proc.read_text().splitlines()
