@@ -1727,7 +1727,7 @@ def settings_of(**variables: str) -> tuple[Settings, list[str]]:
 def test_settings_by_default() -> None:
     """Nothing need be set; what is read cannot be changed."""
     settings, warnings = settings_of()
-    assert settings == Settings("metric", True, "", "", 5.0)
+    assert settings == Settings("metric", True, "", "", 2.0)
     assert warnings == []
     with pytest.raises(FrozenInstanceError):
         settings.heartbeats = "log"  # type: ignore[misc]

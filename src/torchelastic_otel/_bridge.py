@@ -131,7 +131,7 @@ class Bridge:
     @property
     def exit_timeout_s(self) -> float:
         """How long the end of the process may wait for telemetry."""
-        return self._settings.exit_timeout_s if self._settings is not None else 5.0
+        return self._settings.exit_timeout_s if self._settings is not None else 2.0
 
     # The bridge's own thread
 
@@ -291,7 +291,8 @@ def _at_exit() -> None:
         _gave_up = not current.flush(current.exit_timeout_s, ending=True)
     if _gave_up:
         logger.warning(
-            "telemetry was not all sent within %.1f s (TORCHELASTIC_OTEL_EXIT_TIMEOUT).", current.exit_timeout_s
+            "telemetry was not all sent within %.1f s (TORCHELASTIC_OTEL_EXIT_TIMEOUT).",
+            current.exit_timeout_s,
         )
 
 

@@ -26,7 +26,7 @@ class Settings:
     """Goes into the trace id, exactly as it is written; "" if unset."""
     trace_url: str = ""
     """Link template that contains ``{trace_id}``; "" if unset."""
-    exit_timeout_s: float = 5.0
+    exit_timeout_s: float = 2.0
     """Longest time that the end of the process waits for delivery, in seconds."""
 
 

@@ -415,7 +415,7 @@ def exception_from_error_file(raw: str) -> Attributes:
 
 
 def _exception_from_traceback(text: str, attributes: Attributes) -> None:
-    """Read the exception out of ``traceback.format_exc()``: of a chain, the last is the one that was raised."""
+    """Read the exception out of ``traceback.format_exc()``; of a chain, the last is what was raised."""
     attributes[c.EXCEPTION_STACKTRACE] = clean_text(text)
     _, header, block = text.rpartition("Traceback (most recent call last):\n")
     lines = block.splitlines() if header else []
