@@ -13,7 +13,7 @@ from pathlib import Path
 from torchelastic_otel import _contract
 
 DOCUMENT = Path(__file__).with_name("telemetry.md")
-TABLES = {
+TABLES: dict[str, tuple[str | tuple[str, ...], str]] = {
     "spans": ("SPAN_", "Span"),
     "events": ("EVENT_", "Event"),
     "semantic-conventions": (("LOG_RECORD", "ERROR_", "EXCEPTION_", "PROCESS_"), "Attribute"),

@@ -1,0 +1,1 @@
+"""What the bridge costs: ratios in one run, medians, no verdicts."""

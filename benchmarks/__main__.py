@@ -1,0 +1,10 @@
+"""``python -m benchmarks``: all of them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+for name in ("record", "job"):
+    print(f"--- {name}", flush=True)
+    subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=True)
