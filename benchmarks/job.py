@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
 
-from otlp_receiver import OtlpReceiver  # noqa: E402  # the path comes first
+from otlp_receiver import OtlpReceiver  # the path comes first
 
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "15"))
 

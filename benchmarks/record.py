@@ -26,6 +26,7 @@ from opentelemetry.sdk._logs.export import (  # noqa: E402
 )
 from torch.distributed.elastic import events as torch_events  # noqa: E402
 from torch.distributed.elastic.events import handlers  # noqa: E402
+from torch.distributed.elastic.events.api import Event, EventSource  # noqa: E402
 
 import torchelastic_otel  # noqa: E402
 from torchelastic_otel import _exporters  # noqa: E402
@@ -52,7 +53,7 @@ class Discard(LogRecordExporter):
         return True
 
 
-def agent_event(number: int) -> torch_events.Event:
+def agent_event(number: int) -> Event:
     """Return an event such as the agent records for a worker that starts; each differs from the others."""
     rank = number % 8
     inner = {
@@ -64,9 +65,9 @@ def agent_event(number: int) -> torch_events.Event:
         "exit_code": (None,),
         "worker_pid": (None,),
     }
-    return torch_events.Event(
+    return Event(
         "torchelastic.worker.status.START",
-        torch_events.EventSource.WORKER,
+        EventSource.WORKER,
         metadata={
             "run_id": "bench",
             "global_rank": rank,
@@ -85,7 +86,7 @@ def agent_event(number: int) -> torch_events.Event:
     )
 
 
-def measure(record: Callable[[torch_events.Event], None], drain: Callable[[], object]) -> tuple[float, float]:
+def measure(record: Callable[[Event], None], drain: Callable[[], object]) -> tuple[float, float]:
     """Return (wall µs per call in the caller's thread, CPU µs per event of the whole process)."""
     events = [agent_event(number) for number in range(EVENTS)]
     drain()
@@ -103,8 +104,8 @@ def measure(record: Callable[[torch_events.Event], None], drain: Callable[[], ob
 
 def main() -> None:
     """Run and print the figures."""
-    _exporters.load_exporters = lambda signal, environ, warn: [Discard()] if signal == "logs" else []  # type: ignore[assignment]
-    _exporters.plan_exporters = lambda signal, environ, warn: [1] if signal == "logs" else []  # type: ignore[assignment,list-item,return-value]
+    _exporters.load_exporters = lambda signal, environ, warn: [Discard()] if signal == "logs" else []
+    _exporters.plan_exporters = lambda signal, environ, warn: [1] if signal == "logs" else []
     provider = LoggerProvider()
     provider.add_log_record_processor(BatchLogRecordProcessor(Discard()))
     handlers._log_handlers["logging_handler"] = LoggingHandler(logger_provider=provider)
@@ -115,13 +116,13 @@ def main() -> None:
         facts.WorkersStarting(1, time.time_ns(), [facts.WorkerSlot(rank, rank) for rank in range(8)])
     )
 
-    def torch_to(destination: str) -> Callable[[torch_events.Event], None]:
+    def torch_to(destination: str) -> Callable[[Event], None]:
         return lambda event: torch_events.record(event, destination)
 
     def nothing() -> None:
         pass
 
-    cases: dict[str, tuple[Callable[[torch_events.Event], None], Callable[[], object]]] = {
+    cases: dict[str, tuple[Callable[[Event], None], Callable[[], object]]] = {
         "torch null": (torch_to("null"), nothing),
         "torch logging_handler": (torch_to("logging_handler"), provider.force_flush),
         "torch otel": (torch_to("otel"), torchelastic_otel.flush),

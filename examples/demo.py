@@ -121,16 +121,14 @@ def send_elsewhere(directory: Path) -> int:
         print(f"Its telemetry goes to {os.environ['OTEL_EXPORTER_OTLP_ENDPOINT']}. Running…", flush=True)
         while job.running:
             time.sleep(0.2)
-        found = re.search(r"TRACEPARENT 00-([0-9a-f]{32})-", job.output)
+        found = re.search(r"torchelastic-otel: trace ([0-9a-f]{32}) ?(\S*)", job.output)
         if found:
-            print(f"\nTrace id: {found[1]}")
-            link = os.environ.get("TORCHELASTIC_OTEL_TRACE_URL", "")
-            print(f"  {link.replace('{trace_id}', found[1])}" if "{trace_id}" in link else "", end="")
+            print(f"\nTrace id: {found[1]}\n{found[2]}".rstrip())
             service = os.environ.get("OTEL_SERVICE_NAME", "torchelastic")
-            print(f"  Look the id up in your tracing backend, or search for service {service!r} and the")
-            print(f"  attribute torchelastic.run_id={job.run_id}. The log records carry both as well.")
-        else:
-            print("\nThe workers were given no trace: are traces switched off by an OTEL_ variable?")
+            print(
+                f"Open it by its id in your tracing backend, or search for the service {service}\n"
+                f"and the attribute torchelastic.run_id={job.run_id}."
+            )
         return finish(job)
 
 

@@ -1,4 +1,4 @@
-"""Run a command, receive its telemetry on this machine, and show it in the terminal. No backend is needed:
+"""Run a command, receive its telemetry on this machine, and show it here: no backend is needed.
 
 python examples/show.py torchrun --standalone --nproc-per-node=2 --event-log-handler=otel \
     examples/one_node/worker.py
@@ -100,7 +100,7 @@ def show(spans: Sequence[Span], logs: Sequence[LogRecord], out: TextIO | None = 
 
 def _rows(spans: Sequence[Span], logs: Sequence[LogRecord]) -> list[Row]:
     by_id = {span.span_id: Row(span, _label(span), _outcome(span)) for span in spans}
-    roots = []
+    roots: list[Row] = []
     for row in by_id.values():
         parent = by_id.get(row.span.parent_span_id)
         (parent.children if parent else roots).append(row)

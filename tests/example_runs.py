@@ -1,4 +1,4 @@
-"""Runs what a document tells its reader to run, as the reader would: in a shell, from the project's folder."""
+"""Runs what a document tells its reader to run, as the reader would: in a shell, in the project's folder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TIMEOUT_S = 180.0
 def run(
     command: str, *, env: Mapping[str, str] | None = None, cwd: Path = PROJECT
 ) -> subprocess.CompletedProcess[str]:
-    """Run a shell command in an environment in which nothing but ``env`` has a say in telemetry or torchrun."""
+    """Run a shell command; of the environment only ``env`` has a say in telemetry and torchrun."""
     kept = {name: os.environ[name] for name in ("HOME", "LANG", "TMPDIR") if name in os.environ}
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     process = subprocess.Popen(

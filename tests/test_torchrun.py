@@ -6,6 +6,7 @@ recorded is known from torch itself (see ``torchrun_harness``), not from the bri
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -42,7 +43,6 @@ from torchrun_harness import (
     match,
     otlp,
 )
-import itertools
 
 pytestmark = pytest.mark.e2e
 

@@ -723,14 +723,16 @@ class Jaeger:
     def trace(self, trace_id: str, spans: int, timeout: float = TIMEOUT_S) -> dict[str, Any]:
         """Return a trace as its HTTP API shows it, once it has as many spans."""
         deadline = time.monotonic() + timeout
+        names: list[str] = []
         while True:
             with contextlib.suppress(OSError):  # 404 until its first span is there
                 with urllib.request.urlopen(f"{self.query}/api/traces/{trace_id}") as answer:
                     trace: dict[str, Any] = json.load(answer)["data"][0]
-                if len(trace["spans"]) >= spans:
+                names = [span["operationName"] for span in trace["spans"]]
+                if len(names) >= spans:
                     return trace
             if time.monotonic() > deadline:
-                pytest.fail(f"Jaeger does not show {spans} spans of the trace {trace_id}")
+                pytest.fail(f"Jaeger does not show {spans} spans of the trace {trace_id} but {names}")
             time.sleep(0.1)  # Jaeger tells nobody when a trace has grown
 
 

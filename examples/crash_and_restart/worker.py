@@ -7,20 +7,24 @@ torchrun --standalone --nproc-per-node=2 --max-restarts=1 --event-log-handler=ot
 import os
 import time
 
+from torch.distributed import TCPStore
 from torch.distributed.elastic.multiprocessing.errors import record
 
 
 @record  # tells torchrun, and so the telemetry, which exception it was
 def main() -> None:
-    """Take a few steps."""
-    rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    attempt = int(os.environ["TORCHELASTIC_RESTART_COUNT"])
-    if rank == 0:
-        print("TRACEPARENT", os.environ.get("TRACEPARENT", ""), flush=True)
+    """Take a few steps, each of which needs the last worker, as a collective operation would."""
+    is_last = int(os.environ["RANK"]) == int(os.environ["WORLD_SIZE"]) - 1
+    is_first_attempt = os.environ["TORCHELASTIC_RESTART_COUNT"] == "0"
+    store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
     for step in range(10):
         time.sleep(0.2)
-        if step == 5 and rank == world_size - 1 and attempt == 0:
+        if not is_last:
+            store.get(f"step {step}")  # waits
+        elif step == 5 and is_first_attempt:
             raise RuntimeError(f"the loss is NaN at step {step}")
+        else:
+            store.set(f"step {step}", "done")
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ def train(tracer: trace.Tracer) -> None:
             for _ in range(STEPS):
                 loss = torch.nn.functional.mse_loss(model(x), y)
                 optimizer.zero_grad()
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
             span.set_attribute("loss", loss.item())
         if dist.get_rank() == 0:

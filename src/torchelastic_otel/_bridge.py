@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._facts import Fact
 from ._guard import logger, note_internal_error, own_threads, say_once
+from ._loading import collection_paused
 
 if TYPE_CHECKING:
     from ._engine import Engine
@@ -138,7 +139,8 @@ class Bridge:
     def _run(self) -> None:
         own_threads.add(threading.get_ident())
         try:
-            engine = self._build()
+            with collection_paused():
+                engine = self._build()
         except Exception as error:
             note_internal_error("setting up telemetry", error)
             self._off = True

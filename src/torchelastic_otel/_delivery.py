@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 from ._guard import note_internal_error, own_threads, say_once
+from ._loading import collection_paused
 
 T = TypeVar("T")
 Export = Callable[[Sequence[T]], bool]
@@ -88,7 +89,8 @@ class Batcher(Generic[T]):
         own_threads.add(threading.get_ident())
         suppress_instrumentation()
         try:
-            exports = self._load()
+            with collection_paused():
+                exports = self._load()
         except Exception as error:
             note_internal_error(f"loading the {self._signal} exporter", error)
             exports = []
@@ -160,7 +162,8 @@ class Flusher:
         own_threads.add(threading.get_ident())
         suppress_instrumentation()
         try:
-            self.flushed = self._load()
+            with collection_paused():
+                self.flushed = self._load()
         except Exception as error:
             note_internal_error("setting up an exporter", error)
         while True:
