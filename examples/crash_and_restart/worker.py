@@ -7,7 +7,7 @@ torchrun --standalone --nproc-per-node=2 --max-restarts=1 --event-log-handler=ot
 import os
 import time
 
-from torch.distributed import TCPStore
+from torch.distributed import TCPStore  # type: ignore[attr-defined]  # not in its __all__
 from torch.distributed.elastic.multiprocessing.errors import record
 
 

@@ -24,8 +24,9 @@ from ._loading import collection_paused
 
 if TYPE_CHECKING:
     from ._engine import Engine
+    from ._providers import Providers
     from ._settings import Settings
-    from ._telemetry import Providers, Telemetry
+    from ._telemetry import Telemetry
 
 TEXT, EVENT, RENDEZVOUS_EVENT, FACT, REQUEST = range(5)
 """What a queued item is; the rest of its tuple depends on it."""

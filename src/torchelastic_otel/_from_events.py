@@ -9,7 +9,8 @@ from __future__ import annotations
 from . import _contract as c
 from ._facts import WorkersStarting
 from ._job import Job
-from ._translate import Attributes, Event, Kind
+from ._translate import Event, Kind
+from ._values import Attributes
 from ._verdict import Verdict
 
 _FINAL = {"SUCCEEDED": c.OUTCOME_SUCCEEDED, "FAILED": c.OUTCOME_FAILED, "TERMINATED": c.OUTCOME_TERMINATED}

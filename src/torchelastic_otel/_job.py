@@ -15,7 +15,8 @@ from ._facts import Raised, WorkersStarting
 from ._identity import TraceIdentity
 from ._spans import OpenSpan, start_span
 from ._telemetry import Telemetry
-from ._translate import ERROR, INFO, WARN, Attributes, Event, Kind
+from ._translate import ERROR, INFO, WARN, Event, Kind
+from ._values import Attributes
 from ._verdict import Failure, Verdict, first_failure_attributes, job_failed_by_launcher, job_terminated
 from ._workers import SETTLE_NS, Group, Worker, open_group
 
@@ -287,7 +288,7 @@ class Job:
         severity: int = INFO,
     ) -> None:
         """Record an event of the bridge's own."""
-        full: Attributes = {c.EVENT: name, **self.shared, c.HOSTNAME: self._hostname, **attributes}  # type: ignore[dict-item]
+        full: Attributes = {c.EVENT: name, **self.shared, c.HOSTNAME: self._hostname, **attributes}
         event = Event(Kind.BRIDGE, name, time_ns, body, full, severity, observed_ns=time_ns)
         self._record(event, span)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from . import _contract as c
-from ._translate import Attributes
+from ._values import Attributes
 
 if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext

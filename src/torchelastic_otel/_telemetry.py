@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from . import _contract as c
@@ -16,6 +15,7 @@ from . import _environment as env
 from ._delivery import Batcher, Export, Flusher
 from ._guard import say_once
 from ._identity import new_span_id
+from ._providers import Providers, global_providers
 from ._sinks import LogSink, OwnLogs, ProviderLogs, ReadableRecords, SpanQueue
 from ._translate import Event
 from ._version import __version__
@@ -30,15 +30,6 @@ if TYPE_CHECKING:
 
 
 _METRIC_EXPORT_TIMEOUT_MS = 30_000
-
-
-@dataclass(slots=True)
-class Providers:
-    """Providers that the program brings; None where it has none of that signal."""
-
-    tracer_provider: TracerProvider | None = None
-    logger_provider: LoggerProvider | None = None
-    meter_provider: MeterProvider | None = None
 
 
 class NextIds:
@@ -84,7 +75,7 @@ class Telemetry:
         self.ids_are_ours = True
         self.exports_spans = True
         given = providers or Providers()
-        found = _global_providers()
+        found = global_providers()
         self._flushers: list[Flusher] = []
         self._batchers: list[Batcher[Any]] = []
         self._resource: Resource | None = None
@@ -271,21 +262,6 @@ class Telemetry:
         late = [batcher for batcher in self._batchers if not batcher.flush(deadline)]
         later = [flusher for flusher, number in asked if not flusher.wait(number, deadline)]
         return not late and not later
-
-
-def _global_providers() -> Providers:
-    """The providers that the program has set up itself; a proxy or a no-op is none."""
-    from opentelemetry import _logs, metrics, trace
-
-    def real(provider: Any) -> Any:
-        name = type(provider).__name__.lower()
-        return None if "proxy" in name or name.startswith("noop") else provider
-
-    return Providers(
-        real(trace.get_tracer_provider()),
-        real(_logs.get_logger_provider()),
-        real(metrics.get_meter_provider()),
-    )
 
 
 def _export_spans(exporter: Any) -> Export[ReadableSpan]:

@@ -6,16 +6,16 @@ to, whether a death was collateral) is left to ``_job``.
 
 from __future__ import annotations
 
-import json
 import re
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
 from . import _contract as c
-from ._values import AttributeValue, clean, clean_text
+from ._exceptions import exception_from_error_file, exception_from_traceback
+from ._values import Attributes, AttributeValue, clean, clean_text, decode
 
 if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext
@@ -24,8 +24,6 @@ DEBUG, INFO, WARN, ERROR = 5, 9, 13, 17
 """Severity numbers of the OpenTelemetry log data model."""
 
 SEVERITY_TEXT = {DEBUG: "DEBUG", INFO: "INFO", WARN: "WARN", ERROR: "ERROR"}
-
-Attributes = dict[str, AttributeValue]
 
 _NOTHING: Mapping[str, object] = {}
 
@@ -68,23 +66,10 @@ class Event:
     span: SpanContext | None = None
 
 
-def _decode(text: str) -> object:
-    """Parse JSON; the scanner itself, since this runs for every event. Raises ValueError, RecursionError."""
-    try:
-        value, end = _scan(text, 0)
-    except StopIteration:
-        raise ValueError("no JSON value") from None
-    if end != len(text):
-        raise ValueError("more than one JSON value")
-    return value
-
-
-_scan: Callable[[str, int], tuple[object, int]] = getattr(json.JSONDecoder(), "scan_once")  # noqa: B009  # unknown to mypy
 _ROUND = re.compile(r"\bround (\d+)\b")
 _JOINED = re.compile(r"has joined round (\d+) of .* as rank (\d+) in a world of size (\d+)")
 _ATTEMPTS = "attempts to join the next round"
 _KEEP_ALIVE_THREAD = "RendezvousKeepAliveTimer"
-_EXCEPTION = re.compile(r"([A-Za-z_][\w.]*)(?:: |:?$)", re.DOTALL)
 
 
 def translate_text(text: str, created_ns: int, thread: str | None = None) -> Event:
@@ -96,7 +81,7 @@ def translate_text(text: str, created_ns: int, thread: str | None = None) -> Eve
         thread: name of the recording thread; torch's keep-alive timer is known by it.
     """
     try:
-        data = _decode(text)
+        data = decode(text)
     except (ValueError, RecursionError):
         return unparsed(text, created_ns)
     if type(data) is dict:
@@ -195,7 +180,7 @@ def translate_rendezvous(data: Mapping[str, object], created_ns: int, thread: st
         trace = str(data.get("error_trace", ""))
         # traceback.format_exc() with no exception at hand says "NoneType: None".
         if trace and not trace.startswith("NoneType: None"):
-            _exception_from_traceback(trace, attributes)
+            exception_from_traceback(trace, attributes)
     elif state == "RUNNING":
         event.heartbeat = name.endswith("._keep_alive") or (
             thread is not None and thread.startswith(_KEEP_ALIVE_THREAD)
@@ -278,7 +263,7 @@ def _inner(value: object, attributes: Attributes) -> Mapping[str, object]:
     parsed: object = value
     if isinstance(value, str):
         try:
-            parsed = _decode(value)
+            parsed = decode(value)
         except (ValueError, RecursionError):
             parsed = None
     if isinstance(parsed, dict):
@@ -360,7 +345,7 @@ def _agent(event: Event) -> None:
         if raw.startswith("NoneType: None"):
             del attributes[c.RAW_ERROR]
         else:
-            _exception_from_traceback(raw, attributes)
+            exception_from_traceback(raw, attributes)
     if state == "FAILED":
         event.severity = ERROR
         attributes.setdefault(c.ERROR_TYPE, error_type(attributes))
@@ -385,50 +370,3 @@ def _watchdog(event: Event) -> None:
     if event.name == "kill worker process":
         event.severity = ERROR
     event.body = clean_text(body)
-
-
-def exception_from_error_file(raw: str) -> Attributes:
-    """Read the exception out of an error file's JSON text as ``@record`` writes it; {} if there is none."""
-    try:
-        data = _decode(raw)
-    except (ValueError, RecursionError):
-        return {}
-    message = data.get("message") if isinstance(data, dict) else None
-    attributes: Attributes = {}
-    if isinstance(message, dict):
-        extra = message.get("extraInfo")
-        stack = extra.get("py_callstack") if isinstance(extra, dict) else None
-        if isinstance(stack, str) and stack:
-            attributes[c.EXCEPTION_STACKTRACE] = clean_text(stack)
-        message = message.get("message")
-    # torch writes "<NONE>" where no error file was found.
-    if isinstance(message, str) and message and message != "<NONE>":
-        found = _EXCEPTION.match(message)
-        if found is not None:
-            attributes[c.EXCEPTION_TYPE] = clean_text(found[1])
-            rest = message[found.end() :]
-            if rest:
-                attributes[c.EXCEPTION_MESSAGE] = clean_text(rest)
-        else:
-            attributes[c.EXCEPTION_MESSAGE] = clean_text(message)
-    return attributes
-
-
-def _exception_from_traceback(text: str, attributes: Attributes) -> None:
-    """Read the exception out of ``traceback.format_exc()``; of a chain, the last is what was raised."""
-    attributes[c.EXCEPTION_STACKTRACE] = clean_text(text)
-    _, header, block = text.rpartition("Traceback (most recent call last):\n")
-    lines = block.splitlines() if header else []
-    for number, line in enumerate(lines):
-        if not line or line[0].isspace():
-            continue
-        found = _EXCEPTION.match(line)
-        if found is None:
-            return
-        kind = clean_text(found[1].rpartition(".")[2])
-        attributes[c.EXCEPTION_TYPE] = attributes[c.ERROR_TYPE] = kind
-        # What follows the line is the rest of a message of several lines.
-        message = "\n".join([line[found.end() :], *lines[number + 1 :]]).strip()
-        if message:
-            attributes[c.EXCEPTION_MESSAGE] = clean_text(message)
-        return

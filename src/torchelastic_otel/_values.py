@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 AttributeValue = str | bool | int | float
+Attributes = dict[str, AttributeValue]
 
 MAX_TEXT = 32_768
 """Longest text of an attribute or a body, in characters; what is longer is cut and marked."""
@@ -64,3 +65,17 @@ def _clean_other(value: object) -> AttributeValue:
 
 def _as_text(value: object) -> Any:
     return sorted(map(str, value)) if isinstance(value, set | frozenset) else str(value)
+
+
+def decode(text: str) -> object:
+    """Parse JSON; the scanner itself, since this runs for every event. Raises ValueError, RecursionError."""
+    try:
+        value, end = _scan(text, 0)
+    except StopIteration:
+        raise ValueError("no JSON value") from None
+    if end != len(text):
+        raise ValueError("more than one JSON value")
+    return value
+
+
+_scan: Callable[[str, int], tuple[object, int]] = getattr(json.JSONDecoder(), "scan_once")  # noqa: B009  # unknown to mypy

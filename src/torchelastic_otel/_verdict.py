@@ -6,16 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from . import _contract as c
+from ._exceptions import exception_from_error_file
 from ._facts import Raised, RendezvousView, WorkerError
 from ._translate import (
-    Attributes,
     describe_exit,
     describe_worker,
     error_type,
-    exception_from_error_file,
     signal_name,
 )
-from ._values import AttributeValue
+from ._values import Attributes, AttributeValue
 
 
 @dataclass(slots=True)

@@ -7,12 +7,9 @@ wrapped call, its result and its exceptions stay what they were.
 from __future__ import annotations
 
 import functools
-import itertools
-import json
 import os
 import sys
 import time
-import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -22,20 +19,8 @@ from .._guard import guarded, say_once
 from .._identity import TraceIdentity, identify, new_span_id
 from .._signals import SignalWatch
 from . import propagation
+from .reading import exit_codes, raised, view, worker_exit
 from .system import oom_kill_count
-
-_LONGEST_ERROR_FILE = 1 << 20
-
-
-def raised(error: BaseException) -> f.Raised:
-    """Return an exception as a fact."""
-    signal = None
-    if type(error).__name__ == "SignalException":
-        signal = getattr(getattr(error, "sigval", None), "name", None)
-    elif isinstance(error, KeyboardInterrupt):
-        signal = "SIGINT"
-    text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    return f.Raised(type(error).__name__, str(error), text, signal)
 
 
 class JobHooks:
@@ -95,7 +80,7 @@ class JobHooks:
 
     def rendezvous_ended(self, handler: Any, result: Any, error: BaseException | None) -> None:
         """``next_rendezvous`` returned or raised."""
-        fact = f.RendezvousEnded(self.number, time.time_ns(), view=_view(handler, joined=error is None))
+        fact = f.RendezvousEnded(self.number, time.time_ns(), view=view(handler, joined=error is None))
         if error is not None:
             fact.error = raised(error)
             if fact.error.signal is not None:
@@ -182,13 +167,13 @@ class JobHooks:
     def _before_close(self, context: Any, by_poll: bool) -> None:
         """Torch closes the context: first of all, who ended by itself?"""
         now_ns = time.time_ns()
-        codes = _exit_codes(context)
+        codes = exit_codes(context)
         culprit = getattr(sys.exc_info()[1], "error_index", None) if by_poll else None
         exits = []
         for rank, code in codes.items():
             if code is None or rank in self._told:
                 continue
-            exit_ = _worker_exit(context, rank, code)
+            exit_ = worker_exit(context, rank, code)
             # Torch's multiprocessing has stopped the others before it tells of the first: only an error file
             # of its own shows that another one failed by itself.
             if culprit is None or rank == culprit or exit_.error is not None:
@@ -211,8 +196,8 @@ class JobHooks:
 
     def _after_close(self, context: Any) -> None:
         rest = [
-            _worker_exit(context, rank, code)
-            for rank, code in _exit_codes(context).items()
+            worker_exit(context, rank, code)
+            for rank, code in exit_codes(context).items()
             if code is not None and rank not in self._told
         ]
         self._told.update(exit_.local_rank for exit_ in rest)
@@ -223,10 +208,10 @@ class JobHooks:
         state = result.state.name
         if state == "HEALTHY":
             running = getattr(agent._pcontext, "_running_local_ranks", None)
-            codes = {} if running is None else _exit_codes(agent._pcontext, skip=running)
+            codes = {} if running is None else exit_codes(agent._pcontext, skip=running)
             done = [rank for rank, code in codes.items() if code == 0 and rank not in self._told]
             if done:
-                self._tell_exits([_worker_exit(agent._pcontext, rank, 0) for rank in done], time.time_ns())
+                self._tell_exits([worker_exit(agent._pcontext, rank, 0) for rank in done], time.time_ns())
             return
         stuck = []
         if state == "UNHEALTHY":
@@ -238,13 +223,13 @@ class JobHooks:
     def restarting(self, agent: Any) -> None:
         """``_restart_workers`` begins."""
         group = agent._worker_group
-        view = _view(group.spec.rdzv_handler, joined=True)
+        seen = view(group.spec.rdzv_handler, joined=True)
         self.tell(
             f.RestartStarted(
                 self.number,
                 time.time_ns(),
                 group.state.name,
-                view.waiting if view is not None else [],
+                seen.waiting if seen is not None else [],
                 getattr(agent, "_remaining_restarts", None),
             )
         )
@@ -315,6 +300,9 @@ def hook_agent(agent: Any, job: JobHooks, current: Any) -> None:
     def started(_start_ns: int, _result: Any, _error: BaseException | None) -> None:
         current.job = None
 
+    def restarting() -> None:
+        job.restarting(agent)
+
     def monitored(_start_ns: int, result: Any, error: BaseException | None) -> None:
         if error is None:
             job.monitored(agent, result)
@@ -331,7 +319,7 @@ def hook_agent(agent: Any, job: JobHooks, current: Any) -> None:
             ("run", None, ran),
             ("_start_workers", starting, started),
             ("_monitor_workers", None, monitored),
-            ("_restart_workers", functools.partial(job.restarting, agent), None),
+            ("_restart_workers", restarting, None),
             ("_shutdown", job.shutting_down, None),
             ("_exit_barrier", None, left_barrier),
         )
@@ -380,63 +368,3 @@ def wrap(
     except AttributeError:
         return False
     return True
-
-
-def _exit_codes(context: Any, skip: Any = ()) -> dict[int, int | None]:
-    """Return each local worker's exit code, None while it runs."""
-    handlers = getattr(context, "subprocess_handlers", None)
-    if handlers is not None:
-        return {rank: handler.proc.poll() for rank, handler in handlers.items() if rank not in skip}
-    processes = getattr(getattr(context, "_pc", None), "processes", [])
-    return {rank: process.exitcode for rank, process in enumerate(processes) if rank not in skip}
-
-
-def _worker_exit(context: Any, rank: int, code: int) -> f.WorkerExit:
-    return f.WorkerExit(
-        rank,
-        code,
-        context.pids().get(rank),
-        context.stdouts.get(rank, ""),
-        context.stderrs.get(rank, ""),
-        _worker_error(context.error_files.get(rank, "")) if code else None,
-    )
-
-
-def _worker_error(path: str) -> f.WorkerError | None:
-    """Read a worker's error file, which its ``@record`` wrote."""
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            text = file.read(_LONGEST_ERROR_FILE)
-    except OSError:
-        return None
-    if not text:
-        return None
-    time_s = None
-    try:
-        stamp = json.loads(text)["message"]["extraInfo"]["timestamp"]
-        time_s = int(stamp)
-    except (ValueError, TypeError, KeyError):
-        pass
-    return f.WorkerError(path, text, time_s)
-
-
-def _view(handler: Any, *, joined: bool) -> f.RendezvousView | None:
-    """Return the rendezvous as this node last saw it; None for backends that share no state."""
-    state = getattr(getattr(handler, "_state_holder", None), "state", None)
-    if state is None:
-        return None
-    settings = handler.settings
-    participants = [str(node) for node in itertools.islice(state.participants, 256)]
-    this = str(handler._this_node)
-    if not joined and not state.complete and this not in participants:
-        # On a timeout it has taken itself out already.
-        participants.append(this)
-    return f.RendezvousView(
-        state.round,
-        participants,
-        [str(node) for node in itertools.islice(state.wait_list, 256)],
-        [str(node) for node in itertools.islice(state.redundancy_list, 256)],
-        settings.min_nodes,
-        settings.max_nodes,
-        settings.timeout.join.total_seconds(),
-    )
