@@ -48,14 +48,14 @@ def main() -> None:
         facts = {"step": 7, "path": "/c", "best": True}
         assert facts.items() <= record.attributes.items(), record.attributes
         assert record.resource["service.name"] == "torchelastic"
-        print(f"{protocol}: the event arrived")
+        sys.stdout.write(f"{protocol}: the event arrived\n")
 
     tool = Path(sys.executable).parent / "torchelastic-otel"
     trace_id = subprocess.run(
         [tool, "trace-id", "job"], capture_output=True, text=True, timeout=60, check=True
     )
     assert re.fullmatch(r"[0-9a-f]{32}\n", trace_id.stdout), trace_id.stdout
-    print("torchelastic-otel: works")
+    sys.stdout.write("torchelastic-otel trace-id: works\n")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from . import _facts as f
 from . import _job as state
 from ._job import Job
 from ._translate import WARN, Event, Kind
+from ._values import Attributes, AttributeValue
 from ._verdict import (
     Verdict,
     job_failed_by_launcher,
@@ -172,7 +173,10 @@ class FactReader:
             return
         # Where it had joined and then raised, what failed is what torch does next, not the rendezvous.
         job.step = state.STEP_AFTER_RENDEZVOUS
-        known: dict[str, object] = {c.GROUP_RANK: fact.rank, c.GROUP_WORLD_SIZE: fact.world_size}
+        known: dict[str, AttributeValue | None] = {
+            c.GROUP_RANK: fact.rank,
+            c.GROUP_WORLD_SIZE: fact.world_size,
+        }
         if fact.view is not None:
             known[c.ROUND] = fact.view.round
             known[c.NODES_JOINED_NAMES] = fact.view.participants or None
@@ -207,7 +211,7 @@ class FactReader:
     def _restarted(self, restart: f.RestartStarted, time_ns: int) -> None:
         job, cause = self._job, _restart_cause(restart)
         took_s = max(0, time_ns - self._restart_seen_ns) / 1e9
-        attributes: dict[str, object] = {
+        attributes: Attributes = {
             c.RESTART_CAUSE: cause,
             c.RESTART_FROM: job.generation - 1,
             c.RESTART_TO: job.generation,
@@ -268,5 +272,5 @@ def _restart_cause(fact: f.RestartStarted) -> str:
     return c.RESTART_MEMBERSHIP_CHANGE if fact.state == "HEALTHY" else c.RESTART_WORKER_FAILURE
 
 
-def _present(attributes: Mapping[str, object]) -> dict[str, object]:
-    return {key: value for key, value in attributes.items() if value not in (None, "")}
+def _present(attributes: Mapping[str, AttributeValue | None]) -> Attributes:
+    return {key: value for key, value in attributes.items() if value is not None and value != ""}

@@ -16,7 +16,7 @@ from ._identity import TraceIdentity
 from ._spans import OpenSpan, start_span
 from ._telemetry import Telemetry
 from ._translate import ERROR, INFO, WARN, Event, Kind
-from ._values import Attributes
+from ._values import Attributes, AttributeValue
 from ._verdict import Failure, Verdict, first_failure_attributes, job_failed_by_launcher, job_terminated
 from ._workers import SETTLE_NS, Group, Worker, open_group
 
@@ -110,7 +110,7 @@ class Job:
             self._telemetry, c.SPAN_RENDEZVOUS, time_ns, dict(self.shared), parent=self.agent.context
         )
 
-    def join(self, time_ns: int, attributes: Mapping[str, object]) -> None:
+    def join(self, time_ns: int, attributes: Mapping[str, AttributeValue]) -> None:
         """This node has joined the round."""
         if self.rendezvous is None:
             return
@@ -195,7 +195,7 @@ class Job:
             self._tell_end(time_ns, verdict, attributes)
         self.agent.end(time_ns, verdict.outcome, verdict.sentence)
 
-    def _tell_end(self, time_ns: int, verdict: Verdict, attributes: dict[str, object]) -> None:
+    def _tell_end(self, time_ns: int, verdict: Verdict, attributes: Attributes) -> None:
         severity = {c.OUTCOME_FAILED: ERROR, c.OUTCOME_TERMINATED: WARN}.get(verdict.outcome or "", INFO)
         body = f"The launcher ends: {verdict.sentence}"
         if verdict.outcome is not None:
@@ -269,7 +269,7 @@ class Job:
 
     def tell_failure(self, worker: Worker, failure: Failure, time_ns: int) -> None:
         """Record a worker's death."""
-        attributes: dict[str, object] = {**failure.attributes}
+        attributes: Attributes = {**failure.attributes}
         if self.group is not None:
             attributes.update(first_failure_attributes(self.group.first_deaths))
         severity = WARN if failure.collateral else ERROR
@@ -282,7 +282,7 @@ class Job:
         name: str,
         time_ns: int,
         body: str,
-        attributes: Mapping[str, object],
+        attributes: Mapping[str, AttributeValue],
         span: OpenSpan,
         *,
         severity: int = INFO,

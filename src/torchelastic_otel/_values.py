@@ -6,7 +6,8 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-AttributeValue = str | bool | int | float
+Scalar = str | bool | int | float
+AttributeValue = Scalar | list[str] | list[int]
 Attributes = dict[str, AttributeValue]
 
 MAX_TEXT = 32_768

@@ -33,7 +33,7 @@ class Verdict:
 
     outcome: str | None
     sentence: str
-    attributes: dict[str, object] = field(default_factory=dict)
+    attributes: Attributes = field(default_factory=dict)
 
 
 def failure_of(
@@ -122,7 +122,7 @@ def first_of(culprits: Sequence[Failure]) -> list[Failure]:
     return list(culprits)
 
 
-def first_failure_attributes(first: Sequence[Failure]) -> dict[str, object]:
+def first_failure_attributes(first: Sequence[Failure]) -> Attributes:
     """Attributes that name the first failure; of several that are tied, all, and none as the first."""
     if not first:
         return {}
@@ -161,7 +161,7 @@ def group_sentence(first: Sequence[Failure]) -> str:
 
 def rendezvous_verdict(error: Raised, waited_s: float, view: RendezvousView | None) -> Verdict:
     """Tell why a rendezvous was not joined."""
-    attributes: dict[str, object] = {c.RENDEZVOUS_WAITED: round(waited_s, 3)}
+    attributes: Attributes = {c.RENDEZVOUS_WAITED: round(waited_s, 3)}
     text = ""
     if view is not None:
         for name, value in (
@@ -204,9 +204,9 @@ def rendezvous_verdict(error: Raised, waited_s: float, view: RendezvousView | No
     return Verdict(c.OUTCOME_FAILED, what, attributes)
 
 
-def raised_attributes(error: Raised) -> dict[str, object]:
+def raised_attributes(error: Raised) -> Attributes:
     """Attributes of an exception."""
-    attributes: dict[str, object] = {c.ERROR_TYPE: error.type, c.EXCEPTION_TYPE: error.type}
+    attributes: Attributes = {c.ERROR_TYPE: error.type, c.EXCEPTION_TYPE: error.type}
     if error.message:
         attributes[c.EXCEPTION_MESSAGE] = error.message
     if error.stacktrace:
@@ -236,7 +236,7 @@ def job_failed_by_workers(
         tail = f"all {restarts_text(max_restarts)} used up"
     else:
         tail = f"after {restarts_text(restarts)}"
-    attributes: dict[str, object] = first_failure_attributes(first)
+    attributes: Attributes = first_failure_attributes(first)
     if len(first) == 1:
         attributes[c.ERROR_TYPE] = first[0].attributes[c.ERROR_TYPE]
     return Verdict(c.OUTCOME_FAILED, f"failed: {why}; {tail}", attributes)
