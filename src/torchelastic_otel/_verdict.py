@@ -127,9 +127,8 @@ def first_failure_attributes(first: Sequence[Failure]) -> Attributes:
     if not first:
         return {}
     if len(first) > 1:
-        ranks = [
-            failure.attributes[c.GLOBAL_RANK] for failure in first if c.GLOBAL_RANK in failure.attributes
-        ]
+        known = (failure.attributes.get(c.GLOBAL_RANK) for failure in first)
+        ranks = [rank for rank in known if isinstance(rank, int)]
         return {c.FAILURE_TIES: ranks} if ranks else {}
     attributes = first[0].attributes
     names = {
