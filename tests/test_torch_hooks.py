@@ -1,6 +1,6 @@
 """What is put into torch, when, by whom, and that it is taken out again; whose providers are used; signals.
 
-Each test runs a Python process of its own: which modules are imported, and in what order, is what it is about.
+Each test runs a Python process of its own: which modules are imported, and in what order, matters here.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def state_of_torch():
     from torch.distributed.elastic.events import handlers
     from torch.distributed.elastic.multiprocessing import api as multiprocessing_api
     from torch.distributed.elastic.rendezvous import dynamic_rendezvous, registry
-    names = sorted(name for name in logging.Logger.manager.loggerDict if name.startswith("torchelastic-events"))
+    names = [f"torchelastic-events-{name}" for name in ("null", "console", "dynamic_rendezvous", "otel")]
     loggers = [logging.getLogger(name) for name in names]
     agent = local_elastic_agent.LocalElasticAgent
     return {
@@ -143,7 +143,7 @@ def answer(harness: Harness, receiver: OtlpReceiver, *sources: str, **env: str) 
     return json.loads(answer_file.read_text())
 
 
-# --- import ---------------------------------------------------------------------------------------------------
+# --- import -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ def test_a_job_is_exported_by_import_where_there_is_no_entry_point(
     assert {record.event_name for record in receiver.logs} >= OF_A_JOB
 
 
-# --- taking it out --------------------------------------------------------------------------------------------
+# --- taking it out ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("job", ["null", "otel", "console", ""], ids=lambda job: job or "no job")
@@ -261,7 +261,7 @@ def test_uninstrument_leaves_nothing_in_modules_imported_meanwhile(
 
 
 def test_a_job_after_uninstrument_is_not_exported(harness: Harness, receiver: OtlpReceiver) -> None:
-    """``uninstrument`` sends what was recorded; jobs from then on export nothing, and ``instrument`` again does."""
+    """Jobs after ``uninstrument`` export nothing, what came before is sent, ``instrument`` works again."""
     program = """
     import torchelastic_otel
     torchelastic_otel.instrument()
@@ -339,7 +339,7 @@ def test_signals_belong_to_torch_after_a_job(harness: Harness, receiver: OtlpRec
     assert wakeup == -1
 
 
-# --- providers ------------------------------------------------------------------------------------------------
+# --- providers --------------------------------------------------------------------------------------------
 
 MEMORY = """
 import torchelastic_otel
@@ -407,7 +407,7 @@ def check_memory(seen: dict[str, Any]) -> None:
 def test_providers_that_are_handed_in_are_used(
     harness: Harness, receiver: OtlpReceiver, put_in: str, take_out: str
 ) -> None:
-    """Spans and records go to the given providers, to no exporter of the environment, and nothing is set globally."""
+    """Spans and records go to the given providers and nowhere else, and none is set globally."""
     program = f'context = launch("null")\n{take_out}\nanswer = seen(context)'
     found = answer(harness, receiver, LAUNCH, MEMORY, put_in, program, OTEL_METRICS_EXPORTER="none")
     check_memory(found)
@@ -443,7 +443,7 @@ def test_no_global_provider_is_set(harness: Harness, receiver: OtlpReceiver) -> 
     assert Counter(span.name for span in receiver.spans) == ONE_JOB
 
 
-# --- signals --------------------------------------------------------------------------------------------------
+# --- signals ----------------------------------------------------------------------------------------------
 
 
 def interrupt(process: subprocess.Popen[bytes], rounds: int, longest_s: float) -> None:
@@ -490,7 +490,7 @@ OURS = """
 def test_a_signal_inside_of_recording_always_surfaces(
     harness: Harness, receiver: OtlpReceiver, way: str
 ) -> None:
-    """SIGTERM that torch turns into an exception reaches the caller, whenever it comes, and recording goes on."""
+    """SIGTERM reaches the caller as torch's exception, whenever it comes, and recording goes on."""
     rounds = 200
     source = (
         """

@@ -1098,6 +1098,7 @@ def test_jaeger_shows_the_whole_trace_without_a_warning(harness: Harness, tmp_pa
     run_id = "jaeger"
     with jaeger(tmp_path / "jaeger") as found:
         env = {
+            "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc",
             "OTEL_EXPORTER_OTLP_ENDPOINT": found.grpc_endpoint,
             "OTEL_LOGS_EXPORTER": "none",
             "OTEL_METRICS_EXPORTER": "none",

@@ -23,6 +23,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -724,9 +725,10 @@ class Jaeger:
         """Return a trace as its HTTP API shows it, once it has as many spans."""
         deadline = time.monotonic() + timeout
         names: list[str] = []
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         while True:
-            with contextlib.suppress(OSError):  # 404 until its first span is there
-                with urllib.request.urlopen(f"{self.query}/api/traces/{trace_id}") as answer:
+            with contextlib.suppress(urllib.error.HTTPError):  # 404 until its first span is there
+                with direct.open(f"{self.query}/api/traces/{trace_id}") as answer:
                     trace: dict[str, Any] = json.load(answer)["data"][0]
                 names = [span["operationName"] for span in trace["spans"]]
                 if len(names) >= spans:

@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from . import _contract as c
-from ._values import Attributes, clean_text, decode
+from ._values import Attributes, AttributeValue, clean_text, decode
 
 _EXCEPTION = re.compile(r"([A-Za-z_][\w.]*)(?:: |:?$)", re.DOTALL)
+
+
+def first_line(text: str, most: int = 300) -> str:
+    """Return the first line, cut where it is long: enough for a sentence."""
+    line = text.partition("\n")[0]
+    return line if len(line) <= most else line[:most] + "…"
+
+
+def describe_exception(attributes: Mapping[str, AttributeValue]) -> str:
+    """Return "RuntimeError: its message", of what the attributes know; "" if that is nothing."""
+    kind, message = attributes.get(c.EXCEPTION_TYPE), attributes.get(c.EXCEPTION_MESSAGE)
+    if kind and message:
+        return first_line(f"{kind}: {message}")
+    return first_line(str(kind or message or ""))
 
 
 def exception_from_error_file(raw: str) -> Attributes:

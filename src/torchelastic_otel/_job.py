@@ -255,7 +255,8 @@ class Job:
         elif event.kind is Kind.WORKER and event.state == "FAILED" and self.group is not None:
             worker = self.group.worker_of(event)
             if worker is not None and worker.failure is not None and worker.failure.collateral:
-                event.severity = WARN
+                # Torch says FAILED of it, too.
+                event.severity, event.body = WARN, worker.failure.sentence
                 event.attributes[c.COLLATERAL] = True
         elif event.kind is Kind.WATCHDOG and event.name == "kill worker process" and self.group is not None:
             self._watchdog_kill(event, self.group)

@@ -14,7 +14,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from . import _contract as c
-from ._exceptions import exception_from_error_file, exception_from_traceback
+from ._exceptions import describe_exception, exception_from_error_file, exception_from_traceback
 from ._values import Attributes, AttributeValue, clean, clean_text, decode
 
 if TYPE_CHECKING:
@@ -308,7 +308,7 @@ def _worker(event: Event) -> None:
     elif state == "TERMINATED":
         event.severity = WARN
     verb = _VERBS.get(state) or state.lower()
-    exception = attributes.get(c.EXCEPTION_MESSAGE) or attributes.get(c.EXCEPTION_TYPE)
+    exception = describe_exception(attributes)
     detail = f": {exception}" if exception else f": {how}" if how else ""
     event.body = clean_text(f"{describe_worker(attributes)} {verb}{detail}")
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from . import _contract as c
-from ._exceptions import exception_from_error_file
+from ._exceptions import describe_exception, exception_from_error_file, first_line
 from ._facts import Raised, RendezvousView, WorkerError
 from ._translate import (
     describe_exit,
@@ -89,10 +89,7 @@ def failure_of(
             f": {how}" if how else ""
         )
     elif exception:
-        text = attributes.get(c.EXCEPTION_MESSAGE)
-        kind = attributes.get(c.EXCEPTION_TYPE)
-        what = f"{kind}: {text}" if kind and text else str(kind or text or "an exception")
-        sentence = f"{who} died of {_first_line(what)}"
+        sentence = f"{who} died of {describe_exception(exception) or 'an exception'}"
     else:
         sentence = f"{who} died: {how}" if how else f"{who} died"
     if exit_code == -9 and not collateral and oom_kills is not None:
@@ -102,11 +99,6 @@ def failure_of(
     if detail:
         sentence = f"{who} {detail}"
     return Failure(attributes, sentence, collateral, error.time_s if error is not None else None)
-
-
-def _first_line(text: str, most: int = 300) -> str:
-    line = text.partition("\n")[0]
-    return line if len(line) <= most else line[:most] + "…"
 
 
 def first_of(culprits: Sequence[Failure]) -> list[Failure]:
@@ -214,7 +206,7 @@ def raised_attributes(error: Raised) -> Attributes:
 
 
 def _raised(error: Raised) -> str:
-    return _first_line(f"{error.type}: {error.message}" if error.message else error.type)
+    return first_line(f"{error.type}: {error.message}" if error.message else error.type)
 
 
 def restarts_text(restarts: int) -> str:
