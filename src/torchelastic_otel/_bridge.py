@@ -37,6 +37,10 @@ MOST_QUEUED = 100_000
 _LINGER_S = 0.02
 _MOST_LINGERS = 4
 _TICK_S = 1.0
+_LOAD_S = 1.0
+# Python 3.12 alone starts no thread once the interpreter is ending, not even from its exit hooks. The SDK needs
+# several: a worker whose first event is its last act has to wait for them, once.
+_NO_LATE_THREADS = sys.version_info[:2] == (3, 12)
 
 
 class _Request:
@@ -88,7 +92,10 @@ class Bridge:
         if urgent:
             self._urgent = True
         if not self._rung or urgent:
+            first = self._thread is None
             self._ring()
+            if first and _NO_LATE_THREADS and item[0] not in (FACT, REQUEST):
+                self.ask(lambda _: self._wait_loaded(), _LOAD_S)
 
     def fact(self, fact: Fact, *, urgent: bool = False) -> None:
         """Queue what the agent did."""
@@ -157,6 +164,10 @@ class Bridge:
             settled = engine.settle()
             if self._telemetry is not None:
                 self._telemetry.publish_counts()
+
+    def _wait_loaded(self) -> None:
+        if self._telemetry is not None:
+            self._telemetry.wait_loaded(time.monotonic() + _LOAD_S)
 
     def _linger(self) -> None:
         """Let the agent finish what it is doing: its events come in bursts, and it is in a hurry."""

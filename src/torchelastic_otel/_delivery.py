@@ -51,7 +51,8 @@ class Batcher(Generic[T]):
         self._flushes = 0
         self._flushed = 0
         self.dropped = 0
-        self._threaded = start_thread(self._run, signal)
+        self._loaded = threading.Event()
+        threading.Thread(target=self._run, name=f"torchelastic-otel-{signal}", daemon=True).start()
 
     def put(self, item: T) -> None:
         """Queue ``item``; never blocks on the exporter."""
@@ -71,9 +72,6 @@ class Batcher(Generic[T]):
 
     def flush(self, deadline: float) -> bool:
         """Send all that is queued; False if that is not done by ``deadline`` (``time.monotonic`` seconds)."""
-        if not self._threaded:
-            self._send_here()
-            return True
         with self._changed:
             self._flushes += 1
             wanted = self._flushes
@@ -82,32 +80,26 @@ class Batcher(Generic[T]):
                 lambda: self._flushed >= wanted, max(0.0, deadline - time.monotonic())
             )
 
+    def wait_loaded(self, deadline: float) -> None:
+        """Wait until the exporter is loaded, at most until ``deadline`` (``time.monotonic`` seconds)."""
+        self._loaded.wait(max(0.0, deadline - time.monotonic()))
+
     def _lost(self, count: int, why: str) -> None:
         self.dropped += count
         say_once(
             f"dropped:{self._signal}", f"telemetry is being lost: {self._signal} could not be sent, {why}."
         )
 
-    def _send_here(self) -> None:
-        """Send all that is queued on the calling thread: the interpreter is ending and starts no other."""
-        exports = self._exports() if self._queue else []
-        while self._queue:
-            batch = [self._queue.popleft() for _ in range(min(self._max_batch, len(self._queue)))]
-            for export in exports:
-                self._export(export, batch)
-
-    def _exports(self) -> list[Export[T]]:
-        try:
-            with collection_paused():
-                return self._load()
-        except Exception as error:
-            note_internal_error(f"loading the {self._signal} exporter", error)
-            return []
-
     def _run(self) -> None:
         own_threads.add(threading.get_ident())
         suppress_instrumentation()
-        exports = self._exports()
+        try:
+            with collection_paused():
+                exports = self._load()
+        except Exception as error:
+            note_internal_error(f"loading the {self._signal} exporter", error)
+            exports = []
+        self._loaded.set()
         while True:
             batch, flushes = self._next()
             if batch:
@@ -157,7 +149,7 @@ class Flusher:
         self._done = 0
         self._deadline = 0.0
         self.flushed: object = None
-        self._threaded = start_thread(self._run, name)
+        threading.Thread(target=self._run, name=f"torchelastic-otel-{name}", daemon=True).start()
 
     def request(self, deadline: float) -> int:
         """Ask for a flush; return its number for ``wait``."""
@@ -169,8 +161,6 @@ class Flusher:
 
     def wait(self, number: int, deadline: float) -> bool:
         """Wait for the flush ``number`` until ``deadline`` (``time.monotonic`` seconds)."""
-        if not self._threaded:
-            return True
         with self._changed:
             return self._changed.wait_for(lambda: self._done >= number, max(0.0, deadline - time.monotonic()))
 
@@ -195,15 +185,6 @@ class Flusher:
             with self._changed:
                 self._done = number
                 self._changed.notify_all()
-
-
-def start_thread(run: Callable[[], None], name: str) -> bool:
-    """Start a daemon thread; False where the interpreter is ending (Python 3.12 then starts none)."""
-    try:
-        threading.Thread(target=run, name=f"torchelastic-otel-{name}", daemon=True).start()
-    except RuntimeError:
-        return False
-    return True
 
 
 def suppress_instrumentation() -> None:

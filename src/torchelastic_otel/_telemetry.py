@@ -249,6 +249,11 @@ class Telemetry:
             metric_readers=readers, resource=self.resource, exemplar_filter=exemplars, shutdown_on_exit=False
         )
 
+    def wait_loaded(self, deadline: float) -> None:
+        """Wait until the exporters are loaded, at most until ``deadline`` (``time.monotonic`` seconds)."""
+        for batcher in self._batchers:
+            batcher.wait_loaded(deadline)
+
     def hurry(self) -> None:
         """Ask for all that is queued to be sent now, without waiting."""
         for batcher in self._batchers:
