@@ -149,7 +149,12 @@ class Flusher:
         self._done = 0
         self._deadline = 0.0
         self.flushed: object = None
+        self._loaded = threading.Event()
         threading.Thread(target=self._run, name=f"torchelastic-otel-{name}", daemon=True).start()
+
+    def wait_loaded(self, deadline: float) -> None:
+        """Wait until it is set up, at most until ``deadline`` (``time.monotonic`` seconds)."""
+        self._loaded.wait(max(0.0, deadline - time.monotonic()))
 
     def request(self, deadline: float) -> int:
         """Ask for a flush; return its number for ``wait``."""
@@ -172,6 +177,7 @@ class Flusher:
                 self.flushed = self._load()
         except Exception as error:
             note_internal_error("setting up an exporter", error)
+        self._loaded.set()
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._wanted > self._done)
