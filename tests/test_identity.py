@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import torchelastic_otel
@@ -157,6 +157,7 @@ def test_run_id_that_is_not_utf8_is_hashed_as_its_bytes() -> None:
 
 
 @given(st.text(st.characters(exclude_categories=())))
+@example("a lone surrogate \ud800")
 def test_any_run_id_has_an_identity(run_id: str) -> None:
     """Whatever a program takes for a run id: it has a valid trace id, and nothing raises."""
     assert 0 < identify(run_id, {}).trace_id < 1 << 128
@@ -390,7 +391,8 @@ def test_ids_of_spans_in_a_programs_own_provider_do_not_follow_its_seed() -> Non
     from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.trace import TracerProvider
 
-    from torchelastic_otel._telemetry import Providers, Telemetry
+    from torchelastic_otel._providers import Providers
+    from torchelastic_otel._telemetry import Telemetry
 
     provider = TracerProvider(shutdown_on_exit=False)
     providers = Providers(

@@ -224,7 +224,7 @@ def test_a_job_is_exported_by_import_where_there_is_no_entry_point(
 
 @pytest.mark.parametrize("job", ["null", "otel", "console", ""], ids=lambda job: job or "no job")
 def test_uninstrument_leaves_torch_as_it_was(harness: Harness, receiver: OtlpReceiver, job: str) -> None:
-    """After a job and ``uninstrument``, torch's functions, classes, loggers and signals are those of before."""
+    """After a job and ``uninstrument``, torch has its own functions, classes, loggers and signals again."""
     # The first job that torch runs sets things up for good: its own handlers of signals, its loggers.
     program = f"""
     import torch.distributed.run
@@ -495,6 +495,7 @@ def test_a_signal_inside_of_recording_always_surfaces(
     source = (
         """
     import logging, os, signal, sys, time
+    os.environ["OTEL_BLRP_MAX_QUEUE_SIZE"] = "1000000"  # events come faster here than anywhere else
     from torch.distributed.elastic import events as torch_events
     from torch.distributed.elastic.multiprocessing.api import SignalException, _terminate_process_handler
     import torchelastic_otel
@@ -514,6 +515,8 @@ def test_a_signal_inside_of_recording_always_surfaces(
             while time.monotonic() < deadline:
                 one()
                 recorded += 1
+                if not recorded % 20_000:
+                    torchelastic_otel.flush(20)  # within what the bridge's own queue holds
             os.write(1, b"x")  # swallowed
         except SignalException:
             surfaced += 1
@@ -600,3 +603,51 @@ def test_a_signal_inside_of_the_first_event_breaks_nothing(harness: Harness, rec
         process.wait()
     later = Counter(r.attributes["number"] for r in receiver.logs if r.event_name == "later")
     assert later == dict.fromkeys(range(rounds), 1)
+
+
+def test_the_first_events_of_several_threads_at_once_all_arrive(
+    harness: Harness, receiver: OtlpReceiver
+) -> None:
+    """However the threads of a process interleave in their first events, one bridge takes them all."""
+    rounds, threads = 100, 8
+    source = """
+    import os, sys, threading
+    import opentelemetry.exporter.otlp.proto.http._log_exporter, opentelemetry.sdk.trace
+    import opentelemetry.exporter.otlp.proto.http.trace_exporter
+    import torchelastic_otel
+    from torchelastic_otel import _handler, events
+
+    def child(number):
+        sys.setswitchinterval(1e-6)  # seconds: threads take turns at nearly every instruction
+        together = threading.Barrier(int(sys.argv[2]))
+
+        def first():
+            together.wait()
+            events.record(events.Event("first", events.EventSource.WORKER, metadata={"number": number}), "otel")
+
+        threads = [threading.Thread(target=first) for _ in range(int(sys.argv[2]))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return torchelastic_otel.flush(20)
+
+    for number in range(int(sys.argv[1])):
+        pid = os.fork()
+        if not pid:
+            flushed = False
+            try:
+                flushed = child(number)
+            finally:
+                os._exit(not flushed)
+        assert os.waitpid(pid, 0)[1] == 0
+    """
+    process = start(harness, receiver, source, str(rounds), str(threads))
+    try:
+        process.communicate(timeout=TIMEOUT_S)
+        assert process.returncode == 0
+    finally:
+        process.kill()
+        process.wait()
+    arrived = Counter(record.attributes["number"] for record in receiver.logs)
+    assert arrived == dict.fromkeys(range(rounds), threads)

@@ -37,7 +37,7 @@ MOST_QUEUED = 100_000
 _LINGER_S = 0.02
 _MOST_LINGERS = 4
 _TICK_S = 1.0
-_LOAD_S = 1.0
+_LOAD_S = 2.0
 # Python 3.12 alone starts no thread once the interpreter is ending, not even from its exit hooks. The SDK
 # needs several: a worker whose first event is its last act has to wait for them, once.
 _NO_LATE_THREADS = sys.version_info[:2] == (3, 12)

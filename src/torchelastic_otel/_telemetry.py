@@ -251,8 +251,10 @@ class Telemetry:
 
     def wait_loaded(self, deadline: float) -> None:
         """Wait until the exporters are loaded, at most until ``deadline`` (``time.monotonic`` seconds)."""
-        for part in (*self._batchers, *self._flushers):
-            part.wait_loaded(deadline)
+        for batcher in self._batchers:
+            batcher.wait_loaded(deadline)
+        for flusher in self._flushers:
+            flusher.wait_loaded(deadline)
 
     def hurry(self) -> None:
         """Ask for all that is queued to be sent now, without waiting."""
