@@ -200,6 +200,11 @@ class StopRequested(Fact):
 
 
 @dataclass(slots=True)
+class RunRaising(Fact):
+    """``agent.run()`` is about to raise; torch stops the workers first."""
+
+
+@dataclass(slots=True)
 class RunEnded(Fact):
     """``agent.run()`` returned the state ``state`` ("" for a spare node that was let go), or raised."""
 

@@ -8,6 +8,7 @@ from typing import Any
 from . import _contract as c
 from . import _facts as f
 from . import _job as state
+from ._exceptions import describe_exception
 from ._job import Job
 from ._translate import WARN, Event, Kind
 from ._values import Attributes, AttributeValue
@@ -33,6 +34,7 @@ class FactReader:
         self._restart: f.RestartStarted | None = None
         self._restart_seen_ns = 0
         self._failed_since_ns = 0
+        self._raising = False
         self._readers: dict[type[f.Fact], Callable[[Any], None]] = {
             f.JobStarted: self._job_started,
             f.StoreFailed: self._store_failed,
@@ -49,6 +51,7 @@ class FactReader:
             f.RestartStarted: self._restart_started,
             f.ExitBarrier: self._exit_barrier,
             f.StopRequested: self._stop_requested,
+            f.RunRaising: self._run_raising,
             f.RunEnded: self._run_ended,
             f.JobEnded: self._job_ended,
         }
@@ -125,6 +128,10 @@ class FactReader:
         self._job.step = state.STEP_BARRIER
         self._job.agent.set({c.EXIT_BARRIER_DURATION: waited_s})
 
+    def _run_raising(self, fact: f.RunRaising) -> None:
+        # What torch does from here on is cleaning up, not the step that failed.
+        self._raising = True
+
     def _run_ended(self, fact: f.RunEnded) -> None:
         self._job.verdict = self._judge(fact)
         self._job.close_group(fact.time_ns)
@@ -197,9 +204,7 @@ class FactReader:
         if group is None:
             return
         if fact.error is not None:
-            group.stop_outcome = None if fact.error.signal is None else c.OUTCOME_TERMINATED
-            group.span.set(raised_attributes(fact.error))
-            job.close_group(fact.time_ns)
+            self._not_started(fact.error, fact.time_ns)
             return
         job.step = state.STEP_RUNNING
         group.started(fact)
@@ -207,6 +212,14 @@ class FactReader:
             self._restarted(self._restart, fact.time_ns)
         self._restart = None
         self._failed_since_ns = 0
+
+    def _not_started(self, error: f.Raised, time_ns: int) -> None:
+        job, group = self._job, self._job.group
+        if group is not None and error.signal is None:
+            sentence = f"the workers could not be started: {describe_exception(raised_attributes(error))}"
+            group.span.set(raised_attributes(error))
+            group.stop_outcome, group.stop_sentence = c.OUTCOME_FAILED, sentence
+        job.close_group(time_ns)
 
     def _restarted(self, restart: f.RestartStarted, time_ns: int) -> None:
         job, cause = self._job, _restart_cause(restart)
@@ -240,8 +253,9 @@ class FactReader:
             job.tell_failure(worker, failure, fact.time_ns)
 
     def _workers_stopping(self, fact: f.WorkersStopping) -> None:
-        if self._job.step == state.STEP_RUNNING:
-            self._job.step = state.STEP_STOPPING
+        job = self._job
+        if job.step == state.STEP_RUNNING and job.stop_signal is None and not self._raising:
+            job.step = state.STEP_STOPPING
 
     def _workers_stopped(self, fact: f.WorkersStopped) -> None:
         job, group = self._job, self._job.group

@@ -250,8 +250,10 @@ class Job:
                 ("SignalException", "RendezvousGracefulExitError")
             )
             event.severity = ERROR if self.rendezvous is not None and not stopped else WARN
-        elif event.kind is Kind.AGENT and event.state == "FAILED" and self.stop_signal is not None:
-            event.severity = WARN
+        elif event.kind is Kind.AGENT and event.state == "FAILED":
+            let_go = self.verdict is not None and self.verdict.outcome == c.OUTCOME_TERMINATED
+            if let_go or self.stop_signal is not None:
+                event.severity = WARN
         elif event.kind is Kind.WORKER and event.state == "FAILED" and self.group is not None:
             worker = self.group.worker_of(event)
             if worker is not None and worker.failure is not None and worker.failure.collateral:
@@ -265,7 +267,6 @@ class Job:
         pid = str((event.inner or {}).get("worker_pid", ""))
         worker = group.worker_by_pid(int(pid)) if pid.isdecimal() else None
         if worker is not None and worker.failure is None:
-            group.watchdog_pids.add(int(pid))
             self.tell_failure(worker, group.killed_by_watchdog(worker, event), event.time_ns)
 
     def tell_failure(self, worker: Worker, failure: Failure, time_ns: int) -> None:

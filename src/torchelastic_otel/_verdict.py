@@ -43,6 +43,7 @@ def failure_of(
     *,
     collateral: bool = False,
     cause: str | None = None,
+    signal: int | None = None,
     oom_kills: int | None = None,
     stdout: str = "",
     stderr: str = "",
@@ -56,6 +57,7 @@ def failure_of(
         error: what torch read from the worker's error file.
         collateral: the agent stopped it because of another's death.
         cause: a cause that the agent knows better than the exit code (watchdog, uninterruptible).
+        signal: the signal that kills it, where it has not ended yet.
         oom_kills: out-of-memory kills that the cgroup counted meanwhile; None where it does not count.
         stdout: path of the worker's standard output, "" if it is the console.
         stderr: path of its standard error, likewise.
@@ -67,14 +69,13 @@ def failure_of(
     if exit_code is not None:
         attributes[c.PROCESS_EXIT_CODE] = exit_code
         if exit_code < 0:
-            attributes[c.WORKER_SIGNAL] = signal_name(-exit_code)
+            signal = -exit_code
+    if signal is not None:
+        attributes[c.WORKER_SIGNAL] = signal_name(signal)
     if cause is None:
         cause = c.CAUSE_EXCEPTION if exception else c.CAUSE_SIGNAL if (exit_code or 0) < 0 else c.CAUSE_EXIT
     attributes[c.FAILURE_CAUSE] = cause
-    if cause in (c.CAUSE_WATCHDOG, c.CAUSE_UNINTERRUPTIBLE) and exit_code is None:
-        attributes[c.ERROR_TYPE] = cause
-    else:
-        attributes[c.ERROR_TYPE] = error_type(attributes)
+    attributes[c.ERROR_TYPE] = cause if exit_code is None and signal is None else error_type(attributes)
     if collateral:
         attributes[c.COLLATERAL] = True
     for path, name in ((stdout, c.FAILURE_STDOUT), (stderr, c.FAILURE_STDERR)):
@@ -190,7 +191,8 @@ def rendezvous_verdict(error: Raised, waited_s: float, view: RendezvousView | No
     attributes.update(raised_attributes(error))
     what = {
         "RendezvousTimeoutError": f"the rendezvous timed out after {waited_s:.1f} s{text}",
-        "RendezvousClosedError": "the rendezvous is closed: the job of this run id has ended, or is about to",
+        "RendezvousClosedError": "the rendezvous is closed: a job of this run id has ended, or another node gave up"
+        + text,
     }.get(error.type, f"the rendezvous failed after {waited_s:.1f} s with {_raised(error)}{text}")
     return Verdict(c.OUTCOME_FAILED, what, attributes)
 

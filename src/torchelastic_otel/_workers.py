@@ -57,7 +57,7 @@ class Group:
     first_deaths: list[Failure] = field(default_factory=list)
     ended_ns: int = 0
     stop_outcome: str | None = c.OUTCOME_TERMINATED
-    watchdog_pids: set[int] = field(default_factory=set)
+    stop_sentence: str = ""
 
     def started(self, fact: WorkersStarted) -> None:
         """Note the workers' process ids."""
@@ -76,35 +76,42 @@ class Group:
         return next((w for w in self.workers.values() if w.identity.get(c.WORKER_ID) == str(pid)), None)
 
     def exited(self, fact: WorkersExited) -> list[tuple[Worker, Failure]]:
-        """Note workers that ended by themselves; return the failures among them, one look's worth."""
-        failures = []
+        """Note workers that ended by themselves; return the failures among them that are news."""
+        died, news = [], []
         for exit_ in fact.exits:
             worker = self.workers.get(exit_.local_rank)
             if worker is None or worker.ended_ns:
                 continue
             if exit_.exit_code == 0:
                 worker.close(fact.time_ns, c.OUTCOME_SUCCEEDED)
-            else:
-                cause = c.CAUSE_WATCHDOG if exit_.pid in self.watchdog_pids else None
-                failures.append((worker, self._died(worker, exit_, cause, fact.oom_kills)))
-        if failures and not self.culprits:
-            self.first_deaths = first_of([failure for _, failure in failures])
-        named = first_failure_attributes(self.first_deaths)
-        for worker, failure in failures:
-            self.culprits.append(failure)
-            worker.close(fact.time_ns, c.OUTCOME_FAILED, failure.sentence)
-            worker.span.set({**failure.attributes, **named})
-        # The watchdog's victims were told when it killed them.
-        return [
-            (w, failure) for w, failure in failures if failure.attributes[c.FAILURE_CAUSE] != c.CAUSE_WATCHDOG
-        ]
+                continue
+            # The watchdog's victims were told when it killed them.
+            if worker.failure is None:
+                news.append((worker, self._died(worker, exit_, fact.oom_kills)))
+            died.append(worker)
+        self._blame([failure for _, failure in news])
+        for worker in died:
+            sentence = worker.failure.sentence if worker.failure is not None else ""
+            worker.close(fact.time_ns, c.OUTCOME_FAILED, sentence)
+            self._mark(worker)
+        return news
 
-    def _died(self, worker: Worker, exit_: WorkerExit, cause: str | None, oom_kills: int | None) -> Failure:
+    def _blame(self, failures: list[Failure]) -> None:
+        """Add one look's worth of culprits; the first look's first are the first failure."""
+        if failures and not self.culprits:
+            self.first_deaths = first_of(failures)
+        self.culprits += failures
+
+    def _mark(self, worker: Worker) -> None:
+        """Put a failure, and who was first, on the worker's span."""
+        failure = worker.failure.attributes if worker.failure is not None else {}
+        worker.span.set({**failure, **first_failure_attributes(self.first_deaths)})
+
+    def _died(self, worker: Worker, exit_: WorkerExit, oom_kills: int | None) -> Failure:
         worker.failure = failure_of(
             worker.identity,
             exit_.exit_code,
             exit_.error,
-            cause=cause,
             oom_kills=oom_kills,
             stdout=exit_.stdout,
             stderr=exit_.stderr,
@@ -120,25 +127,27 @@ class Group:
             cause=c.CAUSE_UNINTERRUPTIBLE,
             detail="is stuck in uninterruptible sleep",
         )
-        self.culprits.append(worker.failure)
-        self.first_deaths = list(self.culprits)
+        self._blame([worker.failure])
         worker.close(time_ns, c.OUTCOME_FAILED, worker.failure.sentence)
-        worker.span.set({**worker.failure.attributes, **first_failure_attributes(self.first_deaths)})
+        self._mark(worker)
         return worker.failure
 
     def killed_by_watchdog(self, worker: Worker, event: Event) -> Failure:
         """Note that the watchdog kills a worker whose scope expired."""
         scope = event.attributes.get(c.WATCHDOG_PREFIX + "scope_id")
+        number = str(event.attributes.get(c.WATCHDOG_PREFIX + "signal", ""))
         worker.failure = failure_of(
             worker.identity,
             None,
             None,
             cause=c.CAUSE_WATCHDOG,
+            signal=int(number) if number.isdecimal() else None,
             detail=f"is killed by the watchdog: its scope {scope} expired",
         )
-        worker.failure.attributes.update(
-            {k: v for k, v in event.attributes.items() if k.startswith(c.WATCHDOG_PREFIX)}
-        )
+        watchdog = {k: v for k, v in event.attributes.items() if k.startswith(c.WATCHDOG_PREFIX)}
+        worker.failure.attributes.update(watchdog)
+        self._blame([worker.failure])
+        self._mark(worker)
         return worker.failure
 
     def stopped(self, fact: WorkersStopped) -> list[tuple[Worker, Failure]]:
@@ -161,7 +170,7 @@ class Group:
             )
             worker.failure = failure
             worker.close(fact.time_ns, c.OUTCOME_TERMINATED)
-            worker.span.set({**failure.attributes, **first_failure_attributes(self.first_deaths)})
+            self._mark(worker)
             failures.append((worker, failure))
         return failures
 
@@ -173,15 +182,14 @@ class Group:
             [time_ns if not w.ended_ns else w.ended_ns for w in self.workers.values()], default=time_ns
         )
         for worker in self.workers.values():
-            worker.close(time_ns, self.stop_outcome)
+            worker.close(time_ns, self.stop_outcome, self.stop_sentence)
         outcomes = {worker.outcome for worker in self.workers.values()}
-        description = ""
-        outcome = self.stop_outcome
+        outcome, description = self.stop_outcome, self.stop_sentence
         if self.culprits:
             outcome, description = c.OUTCOME_FAILED, group_sentence(self.first_deaths)
             self.span.set({**first_failure_attributes(self.first_deaths), c.VERDICT: description})
         elif outcomes == {c.OUTCOME_SUCCEEDED}:
-            outcome = c.OUTCOME_SUCCEEDED
+            outcome, description = c.OUTCOME_SUCCEEDED, ""
         self.span.end(self.ended_ns, outcome, description)
 
     @property

@@ -243,9 +243,13 @@ class JobHooks:
     def shutting_down(self) -> None:
         """The agent stops its workers; for a signal, this may be the last that it gets to say."""
         error = sys.exc_info()[1]
-        if error is not None and type(error).__name__ == "SignalException":
-            name = raised(error).signal or "a signal"
-            self.tell(f.StopRequested(self.number, time.time_ns(), name), urgent=True)
+        if error is None:
+            return
+        signal = raised(error).signal
+        if signal is not None:
+            self.tell(f.StopRequested(self.number, time.time_ns(), signal), urgent=True)
+        else:
+            self.tell(f.RunRaising(self.number, time.time_ns()))
 
     def run_ended(self, result: Any, error: BaseException | None) -> None:
         """``run`` returned or raised."""
