@@ -21,7 +21,6 @@ from otlp_receiver import LogRecord, OtlpReceiver, Span
 AGENT, RENDEZVOUS, GROUP, WORKER = (
     f"torchelastic.{kind}" for kind in ("agent", "rendezvous", "worker_group", "worker")
 )
-_BAR = 22
 _RED, _GREEN, _YELLOW, _BOLD, _DIM = "31", "32", "33", "1", "2"
 _COLOURS = {"succeeded": _GREEN, "failed": _RED, "terminated": _YELLOW, "interrupted": _YELLOW}
 _ASCII = str.maketrans({"├": "|", "└": "`", "│": "|", "─": "-", "━": "=", "•": "*", "…": "~"})
@@ -72,6 +71,7 @@ class Terminal:
         self._unicode = "utf" in (out.encoding or "").lower()
         columns = shutil.get_terminal_size().columns if out.isatty() else 100
         self.width = max(80, min(100, columns))
+        self.bar = max(10, self.width - 78)
 
     def paint(self, text: str, colour: str) -> str:
         """Return ``text`` in a colour."""
@@ -117,7 +117,7 @@ def _rows(spans: Sequence[Span], logs: Sequence[LogRecord]) -> list[Row]:
 def _label(span: Span) -> str:
     if span.name == RENDEZVOUS:
         number, size = _text(span, "group_rank"), _text(span, "group_world_size")
-        joined = f", joined as node {number} of {size}" if number and size else ""
+        joined = f", as node {number} of {size}" if number and size else ""
         return f"rendezvous, round {_text(span, 'round') or '?'}{joined}"
     if span.name == GROUP:
         return f"workers, generation {_text(span, 'generation') or '?'}"
@@ -183,8 +183,8 @@ def _show_trace(terminal: Terminal, trace_id: str, spans: Sequence[Span], roots:
     title = f"{terminal.paint('Trace', _BOLD)} {trace_id}"
     terminal.line(title + "".join(f", job {run_id}" for run_id in sorted(run_ids)))
     terminal.line()
-    width = terminal.width - _BAR - 31
-    scale = f"{'0 s':<{_BAR // 2}}{_seconds(end - begin):>{_BAR - _BAR // 2}}"
+    width = terminal.width - terminal.bar - 31
+    scale = f"0 s{_seconds(end - begin):>{terminal.bar - 3}}"
     terminal.line(terminal.paint(f"{'':{width}}{'start':>8}{'took':>9}  {scale}", _DIM))
     for root in roots:
         _show_row(terminal, root, "", "", width, begin, max(end - begin, 1))
@@ -207,13 +207,13 @@ def _show_row(
     span = row.span
     start, took = span.start_ns - begin, span.end_ns - span.start_ns
     colour = _COLOURS.get(row.outcome, "")
-    left = round(start / length * (_BAR - 1))
-    bar = "━" * max(1, round((start + took) / length * _BAR) - left)
+    left = round(start / length * (terminal.bar - 1))
+    bar = "━" * max(1, round((start + took) / length * terminal.bar) - left)
     tree = f"{first}{_cut(row.label, width - len(first) - 1)}"
     text = terminal.paint(tree, _BOLD) if not first else tree
     terminal.line(
         f"{text}{'':{width - len(tree)}}{_seconds(start):>8}{_seconds(took):>9}  "
-        f"{' ' * left}{terminal.paint(bar, colour)}{'':{_BAR - left - len(bar)}} "
+        f"{' ' * left}{terminal.paint(bar, colour)}{'':{terminal.bar - left - len(bar)}} "
         f"{terminal.paint(row.outcome, colour)}"
     )
     below = rest + ("│  " if row.children else "   ")

@@ -460,11 +460,17 @@ def interrupt(process: subprocess.Popen[bytes], rounds: int, longest_s: float) -
 
 
 def start(harness: Harness, receiver: OtlpReceiver, source: str, *arguments: str) -> subprocess.Popen[bytes]:
-    """Start a program that is to be interrupted; it says "." when it is ready for a signal."""
+    """Start a program that records events and is to be interrupted; it says "." when it is ready for that."""
     path = harness.program("interrupted.py", textwrap.dedent(source))
+    variables = {
+        **otlp(receiver, "http/protobuf"),
+        "OTEL_TRACES_EXPORTER": "none",
+        "OTEL_METRICS_EXPORTER": "none",
+        "TORCHRUN_HARNESS_SOCKET": "",
+    }
     return subprocess.Popen(
         [sys.executable, str(path), *arguments],
-        env=harness.environment({**otlp(receiver, "http/protobuf"), "TORCHRUN_HARNESS_SOCKET": ""}),
+        env=harness.environment(variables),
         stdout=subprocess.PIPE,
         start_new_session=True,
     )
@@ -506,8 +512,10 @@ def test_a_signal_inside_of_recording_always_surfaces(
     """
         + way
         + """
+    one()
+    assert torchelastic_otel.flush(20)
     signal.signal(signal.SIGTERM, _terminate_process_handler)
-    recorded = surfaced = 0
+    recorded, surfaced = 1, 0
     for number in range(int(sys.argv[1])):
         deadline = time.monotonic() + 20
         try:
@@ -531,7 +539,7 @@ def test_a_signal_inside_of_recording_always_surfaces(
     )
     process = start(harness, receiver, source, str(rounds))
     try:
-        interrupt(process, rounds, 0.002)
+        interrupt(process, rounds, 0.0005)
         recorded = int(process.communicate(timeout=TIMEOUT_S)[0])
         assert process.returncode == 0
     finally:
@@ -620,10 +628,11 @@ def test_the_first_events_of_several_threads_at_once_all_arrive(
     def child(number):
         sys.setswitchinterval(1e-6)  # seconds: threads take turns at nearly every instruction
         together = threading.Barrier(int(sys.argv[2]))
+        event = events.Event("first", events.EventSource.WORKER, metadata={"number": number})
 
         def first():
             together.wait()
-            events.record(events.Event("first", events.EventSource.WORKER, metadata={"number": number}), "otel")
+            events.record(event, "otel")
 
         threads = [threading.Thread(target=first) for _ in range(int(sys.argv[2]))]
         for thread in threads:

@@ -16,7 +16,6 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -764,8 +763,3 @@ service:
 """)
     with backend([str(program), "--config", str(config)], directory):
         yield Jaeger(f"http://127.0.0.1:{otlp_port}", f"http://127.0.0.1:{query_port}")
-
-
-def remove(directory: Path) -> None:
-    """Remove a directory that a scenario no longer needs."""
-    shutil.rmtree(directory, ignore_errors=True)

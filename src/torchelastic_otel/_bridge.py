@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ._facts import Fact
+from ._facts import Fact, Raised
 from ._guard import logger, note_internal_error, own_threads, say_once
 from ._loading import collection_paused
 
@@ -236,10 +236,10 @@ class Bridge:
             request.done.release()
 
 
-def _uncaught() -> str | None:
-    """Type of the exception that is ending the process, as the interpreter noted it."""
+def _uncaught() -> Raised | None:
+    """The exception that is ending the process, as the interpreter noted it."""
     value = getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
-    return type(value).__name__ if value is not None else None
+    return Raised(type(value).__name__, str(value)) if value is not None else None
 
 
 def _warn(message: str) -> None:

@@ -112,7 +112,7 @@ class Engine:
     def _job_of(self, event: Event) -> Job | None:
         run_id = event.run_id or ""
         job = self._by_run.get(run_id)
-        if job is not None and (not job.ended or job.hooked):
+        if job is not None and (not job.ended or job.hooked or not event.begins):
             return job
         if self._in_worker:
             return None
@@ -204,11 +204,12 @@ class Engine:
             settled = settled and job.settled
         return settled
 
-    def close(self, uncaught: str | None) -> None:
-        """End every job: the process ends. ``uncaught`` is the type of the exception that ends it."""
+    def close(self, uncaught: f.Raised | None) -> None:
+        """End every job: the process ends. ``uncaught`` is the exception that ends it."""
         for job in [*self._jobs.values(), *self._by_run.values()]:
             try:
                 job.finish(job.last_ns, uncaught=uncaught)
             except Exception as error:
                 note_internal_error("ending a job", error)
         self._jobs.clear()
+        self._readers.clear()

@@ -61,7 +61,7 @@ class FactReader:
         job = self._job
         job.last_ns = max(job.last_ns, fact.time_ns)
         reader = self._readers.get(type(fact))
-        if reader is not None and not job.ended:
+        if reader is not None and not job.ended and job.hooked:
             reader(fact)
 
     def after(self, event: Event) -> None:
@@ -138,8 +138,12 @@ class FactReader:
 
     def _judge(self, fact: f.RunEnded) -> Verdict:
         job, error = self._job, fact.error
-        if error is not None and error.signal is not None:
+        victims = job.group.watchdog_victims if job.group is not None else []
+        if error is not None and error.signal is not None and not victims:
             return job_terminated(error.signal, job.step)
+        if error is not None and error.signal is not None:
+            # The watchdog sends its own agent the signal that it sent the worker: no preemption.
+            return job_failed_by_workers(victims, job.restarts, self._max_restarts, "WATCHDOG")
         failure = self._rendezvous_failure
         if failure is not None and (error is not None or not fact.state):
             failed = failure.outcome == c.OUTCOME_FAILED
@@ -242,7 +246,7 @@ class FactReader:
         job = self._job
         if job.group is None:
             return
-        if job.stop_signal is not None:
+        if job.stop_signal is not None and not job.group.watchdog_victims:
             # The signal that reached the agent may well have reached its workers, too.
             job.group.stopped(f.WorkersStopped(fact.job, fact.time_ns, fact.exits))
             return

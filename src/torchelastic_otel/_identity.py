@@ -46,7 +46,10 @@ class TraceIdentity:
 
 
 def _netstring(text: str) -> bytes:
-    data = text.encode("utf-8", "surrogateescape")
+    try:
+        data = text.encode("utf-8", "surrogateescape")  # the bytes as the command line had them
+    except UnicodeEncodeError:
+        data = text.encode("utf-8", "surrogatepass")
     return b"%d:%b," % (len(data), data)
 
 

@@ -16,7 +16,7 @@ from ._identity import TraceIdentity
 from ._spans import OpenSpan, start_span
 from ._telemetry import Telemetry
 from ._translate import ERROR, INFO, WARN, Event, Kind
-from ._values import Attributes, AttributeValue
+from ._values import Attributes, AttributeValue, clean_all, clean_text
 from ._verdict import Failure, Verdict, first_failure_attributes, job_failed_by_launcher, job_terminated
 from ._workers import SETTLE_NS, Group, Worker, open_group
 
@@ -164,12 +164,12 @@ class Job:
         """How often this node's workers were started anew, whatever the cause."""
         return max(0, self.generation - 1)
 
-    def finish(self, time_ns: int, *, uncaught: str | None = None, told: bool = False) -> None:
+    def finish(self, time_ns: int, *, uncaught: Raised | None = None, told: bool = False) -> None:
         """End the job: tell the outcome, end every span.
 
         Args:
             time_ns: when it ended.
-            uncaught: type of the exception that ends the process, where it is known.
+            uncaught: the exception that ends the process, where it is known.
             told: whether an event has told the end already.
         """
         if self.ended:
@@ -177,11 +177,13 @@ class Job:
         self.ended = True
         time_ns = max(time_ns, self.last_ns)
         error = self.closing_error
-        if error is not None and uncaught == error.type:
+        if error is not None and uncaught is not None and uncaught.type == error.type:
             self.verdict = job_failed_by_launcher(error, STEP_CLOSING)
         verdict = self.verdict
         if verdict is None and self.stop_signal is not None:
             verdict = job_terminated(self.stop_signal, self.step)
+        if verdict is None and uncaught is not None:
+            verdict = job_failed_by_launcher(uncaught, self.step)
         if self.rendezvous is not None:
             outcome = c.OUTCOME_TERMINATED if self.stop_signal is not None else None
             self.end_rendezvous(time_ns, Verdict(outcome, ""))
@@ -290,8 +292,8 @@ class Job:
         severity: int = INFO,
     ) -> None:
         """Record an event of the bridge's own."""
-        full: Attributes = {c.EVENT: name, **self.shared, c.HOSTNAME: self._hostname, **attributes}
-        event = Event(Kind.BRIDGE, name, time_ns, body, full, severity, observed_ns=time_ns)
+        full = clean_all({c.EVENT: name, **self.shared, c.HOSTNAME: self._hostname, **attributes})
+        event = Event(Kind.BRIDGE, name, time_ns, clean_text(body), full, severity, observed_ns=time_ns)
         self._record(event, span)
 
     def _record(self, event: Event, span: OpenSpan) -> None:

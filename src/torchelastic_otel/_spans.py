@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from . import _contract as c
-from ._values import Attributes
+from ._values import Attributes, clean_all, clean_text
 
 if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext
@@ -47,7 +47,7 @@ class OpenSpan:
     def set(self, attributes: Mapping[str, Any]) -> None:
         """Set attributes."""
         if not self.ended:
-            self._span.set_attributes(attributes)
+            self._span.set_attributes(clean_all(attributes))
 
     def end(self, time_ns: int, outcome: str | None = None, description: str = "") -> None:
         """End the span once, its status drawn from ``outcome``: failed is Error, succeeded Ok, else Unset."""
@@ -66,7 +66,7 @@ class OpenSpan:
         if outcome is not None:
             span.set_attribute(c.OUTCOME, outcome)
         if outcome == c.OUTCOME_FAILED:
-            span.set_status(Status(StatusCode.ERROR, description))
+            span.set_status(Status(StatusCode.ERROR, clean_text(description)))
         elif outcome == c.OUTCOME_SUCCEEDED:
             span.set_status(Status(StatusCode.OK))
         # A clock that was set back must not make a span end before it began.
@@ -106,6 +106,8 @@ def start_span(
         telemetry.ids.trace_id = trace_id
     telemetry.ids.span_id = span_id
     links: Sequence[Link] = [Link(link)] if link is not None else ()
-    span = telemetry.tracer.start_span(name, context, attributes=attributes, links=links, start_time=start_ns)
+    span = telemetry.tracer.start_span(
+        name, context, attributes=clean_all(attributes), links=links, start_time=start_ns
+    )
     telemetry.ids.span_id = telemetry.ids.trace_id = 0
     return OpenSpan(span, span.get_span_context(), start_ns, telemetry.max_span_events)

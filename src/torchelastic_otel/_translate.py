@@ -65,6 +65,11 @@ class Event:
     observed_ns: int = 0
     span: SpanContext | None = None
 
+    @property
+    def begins(self) -> bool:
+        """Whether a job that is over would not record it: a node joins, a worker starts."""
+        return self.joins or (self.kind is Kind.WORKER and self.state == "START")
+
 
 _ROUND = re.compile(r"\bround (\d+)\b")
 _JOINED = re.compile(r"has joined round (\d+) of .* as rank (\d+) in a world of size (\d+)")

@@ -46,6 +46,19 @@ def clean(value: object) -> AttributeValue | None:
     return _clean_other(value)
 
 
+def clean_all(attributes: Mapping[str, AttributeValue]) -> Attributes:
+    """Return attributes whose texts can be sent, in lists too."""
+    cleaned: Attributes = {}
+    for name, value in attributes.items():
+        if isinstance(value, str):
+            cleaned[name] = clean_text(value)
+        elif isinstance(value, list):
+            cleaned[name] = [clean_text(item) if isinstance(item, str) else item for item in value]  # type: ignore[assignment]
+        else:
+            cleaned[name] = value
+    return cleaned
+
+
 def _big(value: int) -> str:
     # str() of a huge int raises beyond sys.get_int_max_str_digits, hex() never does.
     return str(value) if value.bit_length() < 4096 else hex(value)

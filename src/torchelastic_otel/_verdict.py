@@ -191,8 +191,8 @@ def rendezvous_verdict(error: Raised, waited_s: float, view: RendezvousView | No
     attributes.update(raised_attributes(error))
     what = {
         "RendezvousTimeoutError": f"the rendezvous timed out after {waited_s:.1f} s{text}",
-        "RendezvousClosedError": "the rendezvous is closed: a job of this run id has ended, or another node gave up"
-        + text,
+        "RendezvousClosedError": "the rendezvous is closed: a job of this run id has ended, "
+        f"or another node gave up{text}",
     }.get(error.type, f"the rendezvous failed after {waited_s:.1f} s with {_raised(error)}{text}")
     return Verdict(c.OUTCOME_FAILED, what, attributes)
 
@@ -223,6 +223,8 @@ def job_failed_by_workers(
     why = group_sentence(first)
     if state == "UNHEALTHY":
         tail = "torch does not restart after that, and torchrun exits with 0 all the same"
+    elif state == "WATCHDOG":
+        tail = "the watchdog kills the agent, too"
     elif max_restarts == 0:
         tail = "no restarts were allowed"
     elif max_restarts is not None:

@@ -188,9 +188,21 @@ class Group:
         if self.culprits:
             outcome, description = c.OUTCOME_FAILED, group_sentence(self.first_deaths)
             self.span.set({**first_failure_attributes(self.first_deaths), c.VERDICT: description})
+        elif c.OUTCOME_FAILED in outcomes:
+            failed = [
+                worker.description for worker in self.workers.values() if worker.outcome == c.OUTCOME_FAILED
+            ]
+            outcome, description = c.OUTCOME_FAILED, failed[0]
         elif outcomes == {c.OUTCOME_SUCCEEDED}:
             outcome, description = c.OUTCOME_SUCCEEDED, ""
         self.span.end(self.ended_ns, outcome, description)
+
+    @property
+    def watchdog_victims(self) -> list[Failure]:
+        """The failures of workers that the watchdog killed."""
+        return [
+            failure for failure in self.culprits if failure.attributes[c.FAILURE_CAUSE] == c.CAUSE_WATCHDOG
+        ]
 
     @property
     def running(self) -> bool:

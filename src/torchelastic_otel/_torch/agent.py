@@ -34,6 +34,7 @@ class JobHooks:
         self._told: set[int] = set()
         self._oom_kills: int | None = None
         self._agent: Any = None
+        self.fits = True
 
     def tell(self, fact: f.Fact, *, urgent: bool = False) -> None:
         """Pass a fact on."""
@@ -96,6 +97,8 @@ class JobHooks:
     ) -> Any:
         """Call torch's ``start_processes``, each worker's environment with the context of its own span."""
         guarded(self._stop_watching)
+        if not self.fits:
+            return original(*args, **kwargs)
         guarded(self._workers_starting)
         changed: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
         guarded(self._with_context, args, kwargs, changed)
@@ -336,6 +339,7 @@ def hook_agent(agent: Any, job: JobHooks, current: Any) -> None:
             "telemetry comes from torch's events alone, the job is not affected.",
         )
         job.tell(f.HooksMissing(job.number, time.time_ns()))
+        job.fits = False
 
 
 _After = Callable[[int, Any, BaseException | None], None]
