@@ -55,7 +55,7 @@ made_rdzv_events = st.builds(
 def run(script: str, **env: str) -> subprocess.CompletedProcess[str]:
     """Run a script in a fresh interpreter, with ``LOGLEVEL`` unset unless given."""
     base = {key: value for key, value in os.environ.items() if key not in ("LOGLEVEL", "PYTHONPATH")}
-    return subprocess.run(  # noqa: S603 (the scripts of this file)
+    return subprocess.run(
         [sys.executable, "-c", textwrap.dedent(script)],
         env=base | {"PYTHONPATH": SOURCES} | env,
         capture_output=True,
@@ -276,7 +276,7 @@ def test_unknown_destination(call: Any) -> None:
     assert traceback.format_exception_only(error)[-1].endswith(f"UnknownDestinationError: {text}\n")
     assert error.__suppress_context__
     # A job that runs the call in a pool gets the error back through pickle.
-    assert str(pickle.loads(pickle.dumps(error))) == text  # noqa: S301 (its own bytes)
+    assert str(pickle.loads(pickle.dumps(error))) == text
 
 
 def test_console() -> None:

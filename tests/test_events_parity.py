@@ -124,7 +124,7 @@ def facts(record: logging.LogRecord) -> tuple[object, ...]:
 def run(script: str, *argv: str, **env: str) -> subprocess.CompletedProcess[str]:
     """Run a script in a fresh interpreter, with ``LOGLEVEL`` unset unless given."""
     base = {key: value for key, value in os.environ.items() if key not in ("LOGLEVEL", "PYTHONPATH")}
-    return subprocess.run(  # noqa: S603 (the scripts of this file)
+    return subprocess.run(
         [sys.executable, "-c", textwrap.dedent(script), *argv],
         env=base | {"PYTHONPATH": SOURCES} | env,
         capture_output=True,
@@ -492,7 +492,7 @@ def test_callers_name(source: str, filename: str) -> None:
 
     def call() -> None:
         namespace: dict[str, Any] = {"calls": calls, "__name__": "made_up"}
-        exec(compile(source, filename, "exec"), namespace)  # noqa: S102
+        exec(compile(source, filename, "exec"), namespace)
         namespace["f"]()
 
     other, own = captured_pair(call)
