@@ -20,7 +20,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from otlp_receiver import LogRecord, OtlpReceiver
-from show import is_torchs, receiver_environment, show
+from show import Terminal, is_torchs, receiver_environment, show
 
 NODES, WORKERS = 2, 2
 WORKER = Path(__file__).parent / "crash_and_restart" / "worker.py"
@@ -111,7 +111,8 @@ def tell(record: LogRecord, begin: int) -> None:
     """Print a log record, if it is one that a person waits for."""
     if record.event_name in LIVE or not is_torchs(record):
         start = f"{max(0, record.time_ns - begin) / 1e9:6.1f} s  agent {record.resource.get('process.pid')}  "
-        print(textwrap.fill(start + str(record.body), 100, subsequent_indent=" " * len(start)), flush=True)
+        width = Terminal(sys.stdout).width
+        print(textwrap.fill(start + str(record.body), width, subsequent_indent=" " * len(start)), flush=True)
 
 
 def send_elsewhere(directory: Path) -> int:
@@ -158,4 +159,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -219,6 +219,43 @@ def test_a_job_is_exported_by_import_where_there_is_no_entry_point(
     assert {record.event_name for record in receiver.logs} >= OF_A_JOB
 
 
+def test_workers_get_their_context_while_opentelemetry_is_still_being_imported(
+    harness: Harness, receiver: OtlpReceiver
+) -> None:
+    """The workers' TRACEPARENT does not depend on how far the bridge's thread is with its imports."""
+    program = """
+    import importlib.machinery, sys, threading
+    from torch.distributed.elastic.multiprocessing import api
+    started = threading.Event()
+
+    class Slow:
+        # opentelemetry.trace is in sys.modules, and empty, until torch has started the workers.
+        def find_spec(self, name, path=None, target=None):
+            if name != "opentelemetry.trace":
+                return None
+            spec = importlib.machinery.PathFinder.find_spec(name, path)
+            run = spec.loader.exec_module
+            def exec_module(module):
+                assert started.wait(30)
+                run(module)
+            spec.loader.exec_module = exec_module
+            return spec
+
+    original = api.MultiprocessContext._start
+    def start(self):
+        started.set()
+        original(self)
+    api.MultiprocessContext._start = start
+    sys.meta_path.insert(0, Slow())
+    context = launch("otel")
+    answer = [context, started.is_set()]
+    """
+    context, started = answer(harness, receiver, LAUNCH, program)
+    assert started
+    (worker,) = (span for span in receiver.spans if span.name == WORKER)
+    assert context == f"00-{worker.trace_id}-{worker.span_id}-01"
+
+
 # --- taking it out ----------------------------------------------------------------------------------------
 
 
