@@ -677,7 +677,7 @@ def _stuck(job: Job) -> list[Agent]:
             Generation(
                 "failed",
                 ("", "failed"),
-                (Death(1, "watchdog", error_type="watchdog", first=True),),
+                (Death(1, "watchdog", None, "SIGKILL", error_type="SIGKILL", first=True),),
             ),
         ),
         exit_code=-9,
@@ -1583,3 +1583,90 @@ def test_a_watchdog_kill_is_told_before_it_ends_the_launcher(run: Run) -> None:
     assert record.attributes["torchelastic.watchdog.scope_id"] == "training step"
     assert record.attributes["torchelastic.watchdog.signal"] == "9"
     assert "training step" in record.body
+
+
+# --- the document -----------------------------------------------------------------------------------------
+
+TABLE_HEAD = (
+    "What happened",
+    "Launcher",
+    "Outcome",
+    "Failure records of its workers",
+    "Verdict",
+    "Cause of the restart",
+)
+VOLATILE = (
+    (r"\b\S+?_\d+_\d+\b", "NODE"),
+    (r"\b127\.0\.0\.1\b", "HOST"),
+    (r"\bpid \d+", "pid PID"),
+    (r"\bport:? \d+", "port PORT"),
+    (r"\b(HOST|localhost):\d+", r"\1:PORT"),
+    (r"(?<![\w`.])/[\w./-]+", "PATH"),
+    (r"\b\d+(\.\d+)? ?(s|seconds|ms)\b", r"N \2"),
+)
+"""What differs from run to run, and what stands for it in the document; after the host and the run id."""
+
+
+def steady(text: str, run_id: str) -> str:
+    """Return a sentence as the document has it: the same for each run, and in one cell of a table."""
+    text = text.replace(run_id, "RUN-ID")
+    text = re.sub(rf"\bon {re.escape(socket.getfqdn())}(?!\w)", "on HOST", text)
+    for pattern, placeholder in VOLATILE:
+        text = re.sub(pattern, placeholder, text)
+    text = text.replace(socket.getfqdn(), "HOST").replace(socket.gethostname(), "HOST")
+    for character in "\\|<>*":
+        text = text.replace(character, f"\\{character}")
+    return " ".join(text.split())
+
+
+def row(name: str, node: Node, run_id: str) -> str:
+    """Return the row of a launcher: what was observed of it."""
+    generations = {record.attributes["torchelastic.generation"] for record in node.records(FAILURE)}
+    failures = [
+        f"generation {record.attributes['torchelastic.generation']}: " * (len(generations) > 1)
+        + steady(record.body, run_id)
+        for record in node.records(FAILURE)
+    ]
+    agents = node.named(AGENT)
+    outcome = str(agents[0].attributes["torchelastic.outcome"]) if agents else "none: it was killed"
+    verdict = steady(str(agents[0].attributes["torchelastic.verdict"]), run_id) if agents else ""
+    causes = [str(record.attributes["torchelastic.restart.cause"]) for record in node.records(RESTART)]
+    what, which = SCENARIOS[name].what, node.expected.node
+    cells = [what, which, outcome, "<br>".join(failures), verdict, "<br>".join(causes)]
+    return f"| {' | '.join(cell or '–' for cell in cells)} |"
+
+
+def rows_in_document() -> dict[str, list[str]]:
+    """Return the document's rows by what happened, in the order in which they stand there."""
+    _, _, rest = DOCUMENT.read_text().partition(TABLE_START)
+    table, _, _ = rest.partition(TABLE_END)
+    found: dict[str, list[str]] = {}
+    for line in table.splitlines()[2:]:
+        found.setdefault(line.removeprefix("| ").partition(" | ")[0], []).append(line)
+    return found
+
+
+def test_the_table_in_the_document_is_what_was_observed(runs: Runs, request: pytest.FixtureRequest) -> None:
+    """Sentence for sentence; ``--write-failures`` renews it. What this machine cannot do stays as it is."""
+    if ".".join(map(str, TORCH)) != TABLE_TORCH:
+        pytest.skip(f"the document has the words of torch {TABLE_TORCH}")
+    written = rows_in_document()
+    table: dict[str, list[str]] = {}
+    for name, found in SCENARIOS.items():
+        if not found.what:
+            continue
+        try:
+            run = runs.get(name)
+        except pytest.skip.Exception:
+            table[found.what] = written.get(found.what, [])
+        else:
+            table[found.what] = [row(name, node, run.run_id) for node in run.nodes]
+    if request.config.getoption("--write-failures"):
+        head = f"| {' | '.join(TABLE_HEAD)} |\n|{' --- |' * len(TABLE_HEAD)}"
+        rows = "\n".join(line for lines in table.values() for line in lines)
+        before, _, rest = DOCUMENT.read_text().partition(TABLE_START)
+        _, _, after = rest.partition(TABLE_END)
+        DOCUMENT.write_text(f"{before}{TABLE_START}{head}\n{rows}{TABLE_END}{after}")
+    else:
+        assert written == table
+        assert list(written) == list(table)

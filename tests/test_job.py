@@ -1418,6 +1418,8 @@ def test_jobs_in_sequence_with_one_run_id() -> None:
 def test_job_that_never_ended_ends_with_the_next_one() -> None:
     """A program that caught a signal launches again: the first job's spans do not stay open."""
     world = running()
+    world.tell(f.StopRequested, 50, "SIGTERM")
+    world.tell(f.RunEnded, 51, "", f.Raised("SignalException", "got signal", "", "SIGTERM"))
     world.start(100)
     assert len(world.all(AGENT)) == 1
     assert times(world.one(AGENT))[1] <= 100

@@ -247,6 +247,8 @@ def _warn(message: str) -> None:
 
 
 _bridge: Bridge | None = None
+# Reentrant: a signal handler may record an event while the first one is being recorded.
+_making = threading.RLock()
 _providers: Providers | None = None
 _hooked_exit = False
 _gave_up = False
@@ -257,8 +259,11 @@ def bridge() -> Bridge:
     global _bridge
     found = _bridge
     if found is None:
-        found = _bridge = Bridge(_providers)
-        _hook_exit()
+        with _making:
+            if _bridge is None:
+                _bridge = Bridge(_providers)
+                _hook_exit()
+            found = _bridge
     return found
 
 
@@ -291,8 +296,9 @@ def _hook_exit() -> None:
 
 def _after_fork() -> None:
     """A forked child starts afresh: its parent's queue is its parent's to send."""
-    global _bridge
+    global _bridge, _making
     _bridge = None
+    _making = threading.RLock()
     own_threads.clear()
 
 

@@ -86,7 +86,7 @@ class Engine:
     def _start(self, fact: f.JobStarted) -> None:
         for key, job in list(self._jobs.items()):
             # Torch says nothing when a job ends by a signal in a program that goes on.
-            if job.run_id == fact.run_id or len(self._jobs) >= _MOST_JOBS:
+            if job.verdict is not None or len(self._jobs) >= _MOST_JOBS:
                 job.finish(job.last_ns)
                 self._forget_if_ended(key, job)
         identity = fact.identity or identify(fact.run_id, self._environ, self._settings.trace_seed)

@@ -65,8 +65,9 @@ class SignalWatch:
         self._signals = []
         if self._pipe is not None:
             (_, writer), self._pipe = self._pipe, None
-            if signal.set_wakeup_fd(-1) not in (writer, -1):
-                return  # somebody else's by now; it was taken from them for an instant, and ours is gone
+            current = signal.set_wakeup_fd(-1)
+            if current not in (writer, -1):
+                signal.set_wakeup_fd(current)  # somebody else's by now
             os.close(writer)  # ends the watching thread
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
