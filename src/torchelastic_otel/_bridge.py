@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._facts import Fact, Raised
 from ._guard import logger, note_internal_error, own_threads, say_once
-from ._loading import collection_paused
+from ._loading import after_fork, before_fork, collection_paused
 
 if TYPE_CHECKING:
     from ._engine import Engine
@@ -121,7 +121,7 @@ class Bridge:
             return True
         request = _Request(time.monotonic() + timeout_s, ending=ending)
         self.put((REQUEST, request), urgent=True)
-        return request.done.acquire(timeout=timeout_s) and bool(request.answer)
+        return request.done.acquire(timeout=max(0.0, timeout_s)) and bool(request.answer)
 
     def ask(self, question: Callable[[Engine], object], timeout_s: float) -> object:
         """Ask the bridge's thread; None if it does not answer within ``timeout_s`` seconds."""
@@ -129,7 +129,7 @@ class Bridge:
             return None
         request = _Request(time.monotonic() + timeout_s, question=question)
         self.put((REQUEST, request), urgent=True)
-        request.done.acquire(timeout=timeout_s)
+        request.done.acquire(timeout=max(0.0, timeout_s))
         return request.answer
 
     @property
@@ -255,7 +255,7 @@ _gave_up = False
 
 
 def bridge() -> Bridge:
-    """Return this process's bridge; made at first use."""
+    """Return this process's bridge; made at first use, the same for all threads."""
     global _bridge
     found = _bridge
     if found is None:
@@ -284,7 +284,7 @@ def _hook_exit() -> None:
     # Whoever imports it later than the exit below begins finds that it can no longer be imported.
     import concurrent.futures.thread  # noqa: F401
 
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(before=before_fork, after_in_parent=after_fork, after_in_child=_after_fork)
     atexit.register(_at_exit)
     register = getattr(threading, "_register_atexit", None)
     if register is not None:
@@ -297,6 +297,7 @@ def _hook_exit() -> None:
 def _after_fork() -> None:
     """A forked child starts afresh: its parent's queue is its parent's to send."""
     global _bridge, _making
+    after_fork()
     _bridge = None
     _making = threading.RLock()
     own_threads.clear()

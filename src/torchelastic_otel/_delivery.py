@@ -48,8 +48,8 @@ class Batcher(Generic[T]):
         self._queue: deque[T] = deque()
         self._max_queue = max_queue
         self._changed = threading.Condition()
-        self._flushes = 0
-        self._flushed = 0
+        self._put = self._taken = self._out = 0  # items so far: queued, taken or dropped, done with
+        self._hurried = 0
         self.dropped = 0
         self._loaded = threading.Event()
         threading.Thread(target=self._run, name=f"torchelastic-otel-{signal}", daemon=True).start()
@@ -59,26 +59,25 @@ class Batcher(Generic[T]):
         with self._changed:
             if len(self._queue) >= self._max_queue:
                 self._queue.popleft()
+                self._taken += 1
                 self._lost(1, "its queue is full")
             self._queue.append(item)
+            self._put += 1
             if len(self._queue) in (1, self._max_batch):
                 self._changed.notify()
 
     def hurry(self) -> None:
         """Ask for what is queued to be sent now, without waiting for it."""
         with self._changed:
-            self._flushes += 1
+            self._hurried = self._put
             self._changed.notify()
 
     def flush(self, deadline: float) -> bool:
         """Send all that is queued; False if that is not done by ``deadline`` (``time.monotonic`` seconds)."""
         with self._changed:
-            self._flushes += 1
-            wanted = self._flushes
+            wanted = self._hurried = self._put
             self._changed.notify_all()
-            return self._changed.wait_for(
-                lambda: self._flushed >= wanted, max(0.0, deadline - time.monotonic())
-            )
+            return self._changed.wait_for(lambda: self._out >= wanted, max(0.0, deadline - time.monotonic()))
 
     def wait_loaded(self, deadline: float) -> None:
         """Wait until the exporter is loaded, at most until ``deadline`` (``time.monotonic`` seconds)."""
@@ -101,27 +100,25 @@ class Batcher(Generic[T]):
             exports = []
         self._loaded.set()
         while True:
-            batch, flushes = self._next()
-            if batch:
-                for export in exports:
-                    self._export(export, batch)
-            if flushes:
-                with self._changed:
-                    self._flushed = max(self._flushed, flushes)
-                    self._changed.notify_all()
+            batch = self._next()
+            for export in exports:
+                self._export(export, batch)
+            with self._changed:
+                if not exports:
+                    self._lost(len(batch), "its exporter could not be loaded")
+                self._out = self._taken
+                self._changed.notify_all()
 
-    def _next(self) -> tuple[list[T], int]:
-        """Wait for a batch; the second value is the flush that is fulfilled once the batch is out, else 0."""
+    def _next(self) -> list[T]:
+        """Wait for a batch."""
         with self._changed:
-            self._changed.wait_for(lambda: self._queue or self._flushes > self._flushed)
-            if self._flushes == self._flushed:
-                self._changed.wait_for(
-                    lambda: len(self._queue) >= self._max_batch or self._flushes > self._flushed,
-                    self._delay_s,
-                )
-            flushes = self._flushes
+            self._changed.wait_for(lambda: self._queue)
+            self._changed.wait_for(
+                lambda: len(self._queue) >= self._max_batch or self._hurried > self._taken, self._delay_s
+            )
             batch = [self._queue.popleft() for _ in range(min(self._max_batch, len(self._queue)))]
-            return batch, 0 if self._queue else flushes
+            self._taken += len(batch)
+            return batch
 
     def _export(self, export: Export[T], batch: Sequence[T]) -> None:
         try:

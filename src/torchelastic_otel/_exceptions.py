@@ -8,7 +8,10 @@ from collections.abc import Mapping
 from . import _contract as c
 from ._values import Attributes, AttributeValue, clean_text, decode
 
-_EXCEPTION = re.compile(r"([A-Za-z_][\w.]*)(?:: |:?$)", re.DOTALL)
+_EXCEPTION = re.compile(r"([^\W\d][\w.]*(?:<locals>\.[\w.]+)*)(?:: |:?$)", re.DOTALL)
+
+
+_HEADER = re.compile(r"(?:\A|(?<=\n\n))Traceback \(most recent call last\):\n")
 
 
 def first_line(text: str, most: int = 300) -> str:
@@ -55,8 +58,8 @@ def exception_from_error_file(raw: str) -> Attributes:
 def exception_from_traceback(text: str, attributes: Attributes) -> None:
     """Read the exception out of ``traceback.format_exc()``; of a chain, the last is what was raised."""
     attributes[c.EXCEPTION_STACKTRACE] = clean_text(text)
-    _, header, block = text.rpartition("Traceback (most recent call last):\n")
-    lines = block.splitlines() if header else []
+    headers = list(_HEADER.finditer(text))
+    lines = text[headers[-1].end() :].splitlines() if headers else []
     for number, line in enumerate(lines):
         if not line or line[0].isspace():
             continue

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _lock = threading.Lock()
+_idle = threading.Condition(_lock)
+_FORK_WAITS_S = 2.0
 _pauses = 0
 _was_enabled = False
 
@@ -30,5 +32,31 @@ def collection_paused() -> Iterator[None]:
     finally:
         with _lock:
             _pauses -= 1
-            if not _pauses and _was_enabled:
-                gc.enable()
+            if not _pauses:
+                if _was_enabled:
+                    gc.enable()
+                _idle.notify_all()
+
+
+def wait_until_loaded() -> None:
+    """Wait until nothing is being imported, with a bound; a signal ends the wait.
+
+    For forks that are known to come: in the interpreter's own hook a signal's exception would be swallowed.
+    """
+    with _lock:
+        _idle.wait_for(lambda: not _pauses, _FORK_WAITS_S)
+
+
+def before_fork() -> None:
+    """Wait until nothing is being imported, and keep it so until the fork is done.
+
+    A child inherits what a thread was doing without the thread: a module's import lock stays locked in it for
+    ever, and garbage collection stays off.
+    """
+    _lock.acquire()
+    _idle.wait_for(lambda: not _pauses, _FORK_WAITS_S)
+
+
+def after_fork() -> None:
+    """Go on, in the parent and in the child."""
+    _lock.release()

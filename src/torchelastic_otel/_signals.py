@@ -75,10 +75,14 @@ class SignalWatch:
 
     def _watch(self, reader: int) -> None:
         own_threads.add(threading.get_ident())
-        while data := os.read(reader, 1):
-            if data[0] in self._signals:
-                self._die(data[0])
-        os.close(reader)
+        try:
+            while data := os.read(reader, 1):
+                if data[0] in self._signals:
+                    self._die(data[0])
+            os.close(reader)
+        finally:
+            # The next thread of the program may be given the same identity.
+            own_threads.discard(threading.get_ident())
 
     def _die(self, number: int) -> None:
         # Whoever comes second waits here for the end.

@@ -71,8 +71,8 @@ class Event:
         return self.joins or (self.kind is Kind.WORKER and self.state == "START")
 
 
-_ROUND = re.compile(r"\bround (\d+)\b")
-_JOINED = re.compile(r"has joined round (\d+) of .* as rank (\d+) in a world of size (\d+)")
+_ROUND = re.compile(r"\bround (\d{1,18}) of the rendezvous '")
+_JOINED = re.compile(r"has joined round (\d{1,18}) of .* as rank (\d{1,18}) in a world of size (\d{1,18})\b")
 _ATTEMPTS = "attempts to join the next round"
 _KEEP_ALIVE_THREAD = "RendezvousKeepAliveTimer"
 
@@ -138,9 +138,9 @@ def translate_event(
     if event.kind is Kind.WORKER:
         rank = attributes.get(c.LOCAL_RANK)
         event.local_rank = rank if type(rank) is int else None
-        _worker(event)
+        _worker(event, metadata.get("raw_error"))
     elif event.kind is Kind.AGENT:
-        _agent(event)
+        _agent(event, metadata.get("raw_error"))
     else:
         _watchdog(event)
     return event
@@ -167,7 +167,9 @@ def translate_rendezvous(data: Mapping[str, object], created_ns: int, thread: st
         value = data.get(key)
         if value is not None and value != "":
             _put(attributes, attribute, value)
-    event = Event(Kind.RENDEZVOUS, name, created_ns, message, attributes, run_id=run_id, state=state)
+    event = Event(
+        Kind.RENDEZVOUS, clean_text(name), created_ns, message, attributes, run_id=run_id, state=state
+    )
     event.observed_ns = created_ns
     joined = _JOINED.search(message)
     if joined is not None:
@@ -180,12 +182,12 @@ def translate_rendezvous(data: Mapping[str, object], created_ns: int, thread: st
         in_round = _ROUND.search(message)
         if in_round is not None:
             attributes[c.ROUND] = int(in_round[1])
+    trace = str(data.get("error_trace") or "")
+    # traceback.format_exc() with no exception at hand says "NoneType: None".
+    if trace and not trace.startswith("NoneType: None"):
+        exception_from_traceback(trace, attributes)
     if state == "FAILED":
         event.severity = WARN
-        trace = str(data.get("error_trace", ""))
-        # traceback.format_exc() with no exception at hand says "NoneType: None".
-        if trace and not trace.startswith("NoneType: None"):
-            exception_from_traceback(trace, attributes)
     elif state == "RUNNING":
         event.heartbeat = name.endswith("._keep_alive") or (
             thread is not None and thread.startswith(_KEEP_ALIVE_THREAD)
@@ -293,9 +295,9 @@ _VERBS = {
 }
 
 
-def _worker(event: Event) -> None:
+def _worker(event: Event, raw: object) -> None:
     attributes = event.attributes
-    raw = attributes.get(c.RAW_ERROR)
+    # The text as it was: cut, it would be no JSON any more.
     if raw == "null":
         del attributes[c.RAW_ERROR]
     elif type(raw) is str:
@@ -343,9 +345,8 @@ def error_type(attributes: Mapping[str, AttributeValue]) -> str:
     return "_OTHER"
 
 
-def _agent(event: Event) -> None:
+def _agent(event: Event, raw: object) -> None:
     attributes, state = event.attributes, event.state
-    raw = attributes.get(c.RAW_ERROR)
     if type(raw) is str:
         if raw.startswith("NoneType: None"):
             del attributes[c.RAW_ERROR]
@@ -361,7 +362,7 @@ def _agent(event: Event) -> None:
         "ASSIGN_WORKER_RANKS": f"The agent left the rank assignment step{took}",
         "SUCCEEDED": "The agent's run returned; this says nothing of its workers",
         "FAILED": f"The agent's run raised {attributes.get(c.EXCEPTION_TYPE, 'an exception')}",
-    }.get(state, f"Agent {state.lower()}")
+    }.get(state, clean_text(f"Agent {state.lower()}"))
 
 
 def _watchdog(event: Event) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,6 +15,7 @@ MAX_TEXT = 32_768
 """Longest text of an attribute or a body, in characters; what is longer is cut and marked."""
 
 _INT_LIMIT = 1 << 63
+_DEEPEST = 8
 
 
 def clean_text(text: str) -> str:
@@ -67,14 +69,32 @@ def _big(value: int) -> str:
 def _clean_other(value: object) -> AttributeValue:
     if isinstance(value, str):
         return clean_text(str.__str__(value))
-    if isinstance(value, bool | int | float):
-        return clean(value.__int__() if isinstance(value, int) else value.__float__()) or 0
+    if isinstance(value, int):
+        number = int.__int__(value)
+        return number if -_INT_LIMIT <= number < _INT_LIMIT else clean_text(_big(number))
+    if isinstance(value, float):
+        return float.__float__(value)
+    if isinstance(value, Mapping | list | tuple | set | frozenset):
+        try:
+            return clean_text(json.dumps(value, default=_as_text))
+        except Exception:  # a key that JSON has no form for, a cycle, an int too long to print
+            with contextlib.suppress(Exception):
+                return clean_text(json.dumps(_plain(value, 0)))
     try:
-        if isinstance(value, Mapping | list | tuple | set | frozenset):
-            return clean_text(json.dumps(value, default=_as_text, skipkeys=False))
         return clean_text(str(value))
-    except Exception:  # a user's own __str__, a key that JSON has no form for, a cycle: whatever it raises
+    except Exception:  # a user's own __str__: whatever it raises
         return f"<{type(value).__name__}>"
+
+
+def _plain(value: object, depth: int) -> Any:
+    """Return a nested value in types and depths that JSON has a form for."""
+    if isinstance(value, Mapping) and depth < _DEEPEST:
+        return {str(clean(key)): _plain(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset) and depth < _DEEPEST:
+        return [_plain(item, depth + 1) for item in value]
+    if isinstance(value, Mapping | list | tuple | set | frozenset):
+        return f"<{type(value).__name__}>"
+    return clean(value)
 
 
 def _as_text(value: object) -> Any:

@@ -17,6 +17,7 @@ from .. import _facts as f
 from .._bridge import bridge
 from .._guard import guarded, say_once
 from .._identity import TraceIdentity, identify, new_span_id
+from .._loading import wait_until_loaded
 from .._signals import SignalWatch
 from . import propagation
 from .reading import exit_codes, raised, view, worker_exit
@@ -99,6 +100,8 @@ class JobHooks:
         guarded(self._stop_watching)
         if not self.fits:
             return original(*args, **kwargs)
+        if kwargs.get("start_method") == "fork" and not isinstance(kwargs.get("entrypoint"), str):
+            guarded(wait_until_loaded)
         guarded(self._workers_starting)
         changed: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
         guarded(self._with_context, args, kwargs, changed)
