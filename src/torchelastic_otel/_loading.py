@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 _lock = threading.Lock()
 _idle = threading.Condition(_lock)
-_FORK_WAITS_S = 2.0
+_FORK_WAITS_S = 5.0
 _pauses = 0
 _was_enabled = False
 
