@@ -7,6 +7,7 @@ happens on the bridge's thread, where Python runs no signal handlers.
 
 from __future__ import annotations
 
+import _thread
 import atexit
 import contextlib
 import os
@@ -71,7 +72,8 @@ class Bridge:
         self._urgent = False
         self._dropped = 0
         self._providers = providers
-        self._thread: threading.Thread | None = None
+        self._claim = threading.Lock()
+        self._running = False
         self._engine: Engine | None = None
         self._telemetry: Telemetry | None = None
         self._settings: Settings | None = None
@@ -92,7 +94,7 @@ class Bridge:
         if urgent:
             self._urgent = True
         if not self._rung or urgent:
-            first = self._thread is None
+            first = not self._running
             self._ring()
             if first and _NO_LATE_THREADS and item[0] not in (FACT, REQUEST):
                 self.ask(lambda _: self._wait_loaded(), _LOAD_S)
@@ -105,19 +107,17 @@ class Bridge:
         self._rung = True
         with contextlib.suppress(RuntimeError):  # it rings already
             self._doorbell.release()
-        if self._thread is None:
-            self._start()
-
-    def _start(self) -> None:
-        self._thread = threading.Thread(target=self._run, name="torchelastic-otel", daemon=True)
-        self._thread.start()
+        if not self._running:
+            # One instruction: a signal's exception inside of Thread.start() would leave a thread that cannot
+            # begin. Should two be started, the second finds that the first has the claim.
+            _thread.start_new_thread(self._run, ())
 
     def flush(self, timeout_s: float, *, ending: bool = False) -> bool:
         """Process and send all that is queued; False if that took longer than ``timeout_s`` seconds.
 
         ``ending`` ends all jobs first: the process is about to end.
         """
-        if self._off or (self._thread is None and not self._queue):
+        if self._off or (not self._running and not self._queue):
             return True
         request = _Request(time.monotonic() + timeout_s, ending=ending)
         self.put((REQUEST, request), urgent=True)
@@ -145,7 +145,11 @@ class Bridge:
     # The bridge's own thread
 
     def _run(self) -> None:
+        if not self._claim.acquire(blocking=False):
+            return
+        self._running = True
         own_threads.add(threading.get_ident())
+        threading.current_thread().name = "torchelastic-otel"
         try:
             with collection_paused():
                 engine = self._build()
@@ -280,11 +284,9 @@ def _hook_exit() -> None:
     global _hooked_exit
     if _hooked_exit:
         return
-    _hooked_exit = True
     # Whoever imports it later than the exit below begins finds that it can no longer be imported.
     import concurrent.futures.thread  # noqa: F401
 
-    os.register_at_fork(before=before_fork, after_in_parent=after_fork, after_in_child=_after_fork)
     atexit.register(_at_exit)
     register = getattr(threading, "_register_atexit", None)
     if register is not None:
@@ -292,6 +294,7 @@ def _hook_exit() -> None:
         # in forked workers, which never reach atexit.
         with contextlib.suppress(RuntimeError):
             register(_at_exit)
+    _hooked_exit = True
 
 
 def _after_fork() -> None:
@@ -332,3 +335,6 @@ def _signals_ignored() -> Any:
             if handler is not None:
                 with contextlib.suppress(ValueError, OSError):
                     signal.signal(restored, handler)
+
+
+os.register_at_fork(before=before_fork, after_in_parent=after_fork, after_in_child=_after_fork)

@@ -22,6 +22,7 @@ from .agent import JobHooks, hook_agent, hook_rendezvous_handler
 
 EVENTS = "torch.distributed.elastic.events"
 REGISTRY = "torch.distributed.elastic.rendezvous.registry"
+AGENT_API = "torch.distributed.elastic.agent.server.api"
 AGENT = "torch.distributed.elastic.agent.server.local_elastic_agent"
 RENDEZVOUS_DESTINATION = "dynamic_rendezvous"
 """Where torch sends rendezvous events, whatever ``--event-log-handler`` says."""
@@ -72,7 +73,19 @@ class TorchHooks:
             logger.addHandler(handler)
         handlers[DESTINATION] = handler
         loggers[DESTINATION] = logger
+        self._shorten_record(events, logger)
+
+        def undo() -> None:
+            handlers.pop(DESTINATION, None)
+            loggers.pop(DESTINATION, None)
+            logger.removeHandler(handler)
+
+        self._undo.append(undo)
+
+    def _shorten_record(self, events: ModuleType, logger: logging.Logger) -> None:
         original = events.record
+        if getattr(original, "__globals__", None) is not vars(events):
+            return  # somebody else's by now, who wants to see what is recorded
 
         @functools.wraps(original)
         def record(event: Any, destination: str = "null") -> None:
@@ -86,9 +99,10 @@ class TorchHooks:
         self._replace(events, "record", record)
 
         def undo() -> None:
-            handlers.pop(DESTINATION, None)
-            loggers.pop(DESTINATION, None)
-            logger.removeHandler(handler)
+            # It may have been imported by name while it was ours.
+            importer = sys.modules.get(AGENT_API)
+            if getattr(importer, "record", None) is record:
+                vars(importer)["record"] = original
 
         self._undo.append(undo)
 

@@ -46,5 +46,6 @@ def _others_decide() -> bool:
         return True
     if environ.get("OTEL_PYTHON_ID_GENERATOR", "").strip() not in ("", "random"):
         return True
-    trace = sys.modules.get("opentelemetry.trace")
-    return trace is not None and "proxy" not in type(trace.get_tracer_provider()).__name__.lower()
+    # The bridge's own thread may be importing it at this moment: then nobody else has set it up.
+    get_provider = getattr(sys.modules.get("opentelemetry.trace"), "get_tracer_provider", None)
+    return get_provider is not None and "proxy" not in type(get_provider()).__name__.lower()
