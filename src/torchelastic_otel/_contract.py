@@ -21,8 +21,8 @@ PREFIX: Final = "torchelastic."
 
 # Spans
 SPAN_AGENT: Final = "torchelastic.agent"
-"""One per launcher: from the first sign of a job to its end. Its status is the job's outcome on this node.
-One per launcher: from the first sign of a job to its end. Its status is the job's outcome on this node."""
+"""One per launcher: from the first sign of a job to its end. Its status is the job's outcome
+on this node."""
 SPAN_RENDEZVOUS: Final = "torchelastic.rendezvous"
 """One per attempt of this node to join a round: from asking to join until joined, failed or closed."""
 SPAN_WORKER_GROUP: Final = "torchelastic.worker_group"
@@ -171,8 +171,8 @@ FIRST_FAILURE_PREFIX: Final = "torchelastic.first_failure."
 """Prefix of the node's first failure: `.global_rank`, `.local_rank`, `.hostname`, `.worker_id`, `.cause`,
 `.error_type`, `.exit_code`."""
 RESTART_CAUSE: Final = "torchelastic.restart.cause"
-"""`worker_failure` (a worker of this node died) or `membership_change` (a node joins, or a peer restarts).
-`worker_failure` (a worker of this node died) or `membership_change` (a node joins, or a peer restarts)."""
+"""`worker_failure` (a worker of this node died) or `membership_change` (a node joins, or a
+peer restarts)."""
 RESTART_FROM: Final = "torchelastic.restart.from_generation"
 """Generation that ended."""
 RESTART_TO: Final = "torchelastic.restart.to_generation"
@@ -186,8 +186,8 @@ EXIT_BARRIER_DURATION: Final = "torchelastic.exit_barrier.duration"
 TRUNCATED: Final = "torchelastic.truncated"
 """True for a span that its own process could not end."""
 RANDOM_TRACE: Final = "torchelastic.trace.random"
-"""True where nothing identifies the job to its other nodes, so that this launcher has a trace of its own.
-True where nothing identifies the job to its other nodes, so that this launcher has a trace of its own."""
+"""True where nothing identifies the job to its other nodes, so that this launcher has a
+trace of its own."""
 
 # Values
 OUTCOME_SUCCEEDED: Final = "succeeded"
