@@ -142,8 +142,8 @@ NODE_0 = [
     rf"worker 1, pid \d+ {TIMES} interrupted",
     rf"rendezvous, round 1, as node 0 of 2 {TIMES} succeeded",
     rf"workers, generation 2 {TIMES} succeeded",
-    r"Workers restarted for a membership change \(127\.0\.0\.1_\d+_0 asked to join\): "
-    r"generation 2 runs after [\d.]+ s",
+    r"Workers restarted for a membership change "
+    r"\(127\.0\.0\.1_\d+_0 of the last round asked to join again\): generation 2 runs after [\d.]+ s",
     rf"worker 0, pid \d+ {TIMES} succeeded",
     rf"worker 1, pid \d+ {TIMES} succeeded",
 ]

@@ -35,6 +35,8 @@ class FactReader:
         self._restart_seen_ns = 0
         self._failed_since_ns = 0
         self._raising = False
+        self._participants: list[str] = []
+        self._waited = ""
         self._readers: dict[type[f.Fact], Callable[[Any], None]] = {
             f.JobStarted: self._job_started,
             f.StoreFailed: self._store_failed,
@@ -189,6 +191,7 @@ class FactReader:
             c.GROUP_WORLD_SIZE: fact.world_size,
         }
         if fact.view is not None:
+            self._participants = fact.view.participants
             known[c.ROUND] = fact.view.round
             known[c.NODES_JOINED_NAMES] = fact.view.participants or None
         if joined is not None:
@@ -238,9 +241,16 @@ class FactReader:
         if restart.waiting:
             attributes[c.RESTART_NODES] = restart.waiting
             if cause == c.RESTART_MEMBERSHIP_CHANGE:
-                why += f" ({', '.join(restart.waiting[:4])} asked to join)"
+                why += f" ({self._waited})"
         body = f"Workers restarted {why}: generation {job.generation} runs after {took_s:.1f} s"
         job.tell(c.EVENT_RESTART, time_ns, body, attributes, job.agent, severity=WARN)
+
+    def _who_waited(self, waiting: list[str]) -> str:
+        """Tell peers of the last round, which restart, from nodes that are new."""
+        peers = [node for node in waiting if node in self._participants]
+        new = [node for node in waiting if node not in self._participants]
+        told = [f"{', '.join(peers[:4])} of the last round asked to join again"] if peers else []
+        return "; ".join(told + ([f"{', '.join(new[:4])} asked to join"] if new else []))
 
     def _workers_exited(self, fact: f.WorkersExited) -> None:
         job = self._job
@@ -281,6 +291,7 @@ class FactReader:
 
     def _restart_started(self, fact: f.RestartStarted) -> None:
         self._restart = fact
+        self._waited = self._who_waited(fact.waiting)
         self._restart_seen_ns = self._failed_since_ns or fact.time_ns
         if self._job.group is not None and _restart_cause(fact) == c.RESTART_MEMBERSHIP_CHANGE:
             self._job.group.stop_outcome = c.OUTCOME_INTERRUPTED
