@@ -1602,6 +1602,7 @@ VOLATILE = (
     (r"\bport:? \d+", "port PORT"),
     (r"\b(HOST|localhost):\d+", r"\1:PORT"),
     (r"(?<![\w`.])/[\w./-]+", "PATH"),
+    (r"(?<=DistStoreError: ).*?(?= between the joined)", "MESSAGE"),  # which one is a matter of who is first
     (r"\b\d+(\.\d+)? ?(s|seconds|ms)\b", r"N \2"),
 )
 """What differs from run to run, and what stands for it in the document; after the host and the run id."""
@@ -1633,7 +1634,7 @@ def row(name: str, node: Node, run_id: str) -> str:
     causes = [str(record.attributes["torchelastic.restart.cause"]) for record in node.records(RESTART)]
     what, which = SCENARIOS[name].what, node.expected.node
     cells = [what, which, outcome, "<br>".join(failures), verdict, "<br>".join(causes)]
-    return f"| {' | '.join(cell or '–' for cell in cells)} |"
+    return f"| {' | '.join(cell or '-' for cell in cells)} |"
 
 
 def rows_in_document() -> dict[str, list[str]]:

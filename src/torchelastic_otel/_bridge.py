@@ -10,6 +10,8 @@ from __future__ import annotations
 import _thread
 import atexit
 import contextlib
+import ctypes
+import gc
 import os
 import signal
 import sys
@@ -301,6 +303,11 @@ def _after_fork() -> None:
     """A forked child starts afresh: its parent's queue is its parent's to send."""
     global _bridge, _making
     after_fork()
+    if _bridge is not None:
+        # Nothing of gRPC's may be freed here, neither the bridge's nor what its calls left behind: a channel
+        # ends threads that are not there in the child, and that kills it.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(_bridge))
+        gc.freeze()
     _bridge = None
     _making = threading.RLock()
     own_threads.clear()

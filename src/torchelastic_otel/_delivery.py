@@ -17,6 +17,7 @@ from ._guard import note_internal_error, own_threads, say_once
 from ._loading import collection_paused
 
 T = TypeVar("T")
+_FLUSH_S = 30.0
 Export = Callable[[Sequence[T]], bool]
 """Takes a batch, returns whether it was delivered."""
 
@@ -52,6 +53,7 @@ class Batcher(Generic[T]):
         self._hurried = 0
         self.dropped = 0
         self._loaded = threading.Event()
+        self._exports: list[Export[T]] = []  # held here, too: see what a forked child does with its bridge
         threading.Thread(target=self._run, name=f"torchelastic-otel-{signal}", daemon=True).start()
 
     def put(self, item: T) -> None:
@@ -98,6 +100,7 @@ class Batcher(Generic[T]):
         except Exception as error:
             note_internal_error(f"loading the {self._signal} exporter", error)
             exports = []
+        self._exports = exports
         self._loaded.set()
         while True:
             batch = self._next()
@@ -137,10 +140,12 @@ class Flusher:
     Args:
         name: for the thread.
         load: returns what has ``force_flush``, or None; called once, on the thread.
+        every_s: flush every so many seconds, also if nobody asks; None for never.
     """
 
-    def __init__(self, name: str, load: Callable[[], object]) -> None:
+    def __init__(self, name: str, load: Callable[[], object], every_s: float | None = None) -> None:
         self._load = load
+        self._every_s = every_s
         self._changed = threading.Condition()
         self._wanted = 0
         self._done = 0
@@ -177,8 +182,9 @@ class Flusher:
         self._loaded.set()
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._wanted > self._done)
-                number, left_s = self._wanted, self._deadline - time.monotonic()
+                asked = self._changed.wait_for(lambda: self._wanted > self._done, self._every_s)
+                number = self._wanted
+                left_s = self._deadline - time.monotonic() if asked else _FLUSH_S
             try:
                 flush = getattr(self.flushed, "force_flush", None)
                 if flush is not None:

@@ -6,6 +6,7 @@ importing the SDK and gRPC costs the agent nothing.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -223,7 +224,11 @@ class Telemetry:
         if self.disabled or (provider is None and not plan_exporters("metrics", self._environ, self._warn)):
             return None
         # On a thread of its own: the metrics SDK is the dearest part to import.
-        flusher = Flusher("metrics", lambda: self._build_meter_provider() if provider is None else provider)
+        if provider is None:
+            interval_s = env.metric_export_interval_s(self._environ, self._warn)
+            flusher = Flusher("metrics", self._build_meter_provider, interval_s)
+        else:
+            flusher = Flusher("metrics", lambda: provider)
         self._flushers.append(flusher)
         return flusher
 
@@ -238,11 +243,11 @@ class Telemetry:
 
         # Left to read these itself, the SDK raises for wrong ones.
         exemplars = env.exemplar_filter_from_env(self._environ, self._warn)
-        interval = env.metric_export_interval_s(self._environ, self._warn) * 1000
+        # The interval is the flusher's: the reader's own timer would go on in forked workers.
         readers: list[MetricReader] = [
             exporter
             if isinstance(exporter, MetricReader)
-            else PeriodicExportingMetricReader(exporter, interval, _METRIC_EXPORT_TIMEOUT_MS)
+            else PeriodicExportingMetricReader(exporter, math.inf, _METRIC_EXPORT_TIMEOUT_MS)
             for exporter in load_exporters("metrics", self._environ, self._warn)
         ]
         return MeterProvider(
