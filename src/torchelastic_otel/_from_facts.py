@@ -101,6 +101,11 @@ class FactReader:
         what = f" for {nodes} node{'' if nodes == '1' else 's'}" if fact.min_nodes is not None else ""
         job.tell(c.EVENT_AGENT_START, fact.time_ns, f"The launcher starts{what}", attributes, job.agent)
         job.say(f"trace {job.trace_link}")
+        if job.random_trace:
+            job.say(
+                f"the run id {job.run_id!r} identifies no job: this launcher gets a trace of its own. On "
+                "several nodes, give all the same --rdzv-id, or TORCHELASTIC_OTEL_TRACE_SEED, for one trace."
+            )
 
     def _agent_created(self, fact: f.AgentCreated) -> None:
         self._max_restarts = fact.max_restarts

@@ -77,6 +77,7 @@ class Job:
             trace_id=identity.trace_id,
             span_id=agent_span_id,
         )
+        self.random_trace = identity.random
         if identity.random:
             self.agent.set({c.RANDOM_TRACE: True})
         self.last_ns = start_ns

@@ -192,7 +192,7 @@ def rendezvous_verdict(error: Raised, waited_s: float, view: RendezvousView | No
     what = {
         "RendezvousTimeoutError": f"the rendezvous timed out after {waited_s:.1f} s{text}",
         "RendezvousClosedError": "the rendezvous is closed: a job of this run id has ended, "
-        f"or another node gave up{text}",
+        "or another node gave up",
     }.get(error.type, f"the rendezvous failed after {waited_s:.1f} s with {_raised(error)}{text}")
     return Verdict(c.OUTCOME_FAILED, what, attributes)
 

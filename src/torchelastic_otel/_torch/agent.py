@@ -45,13 +45,6 @@ class JobHooks:
         """The job begins; ``known`` are fields of ``JobStarted``."""
         run_id = known["run_id"]
         self._identity = identify(run_id, os.environ, os.environ.get("TORCHELASTIC_OTEL_TRACE_SEED", ""))
-        if self._identity.random:
-            say_once(
-                "random trace",
-                f"the run id {run_id!r} identifies no job: this launcher gets a trace of its own. "
-                "Give --rdzv-id (or TORCHELASTIC_OTEL_TRACE_SEED) the same value on all nodes for one trace.",
-                level=20,
-            )
         self.tell(
             f.JobStarted(
                 self.number, time.time_ns(), **known, identity=self._identity, agent_span_id=new_span_id()
