@@ -76,7 +76,6 @@ class Bridge:
         self._providers = providers
         self._claim = threading.Lock()
         self._running = False
-        self._engine: Engine | None = None
         self._telemetry: Telemetry | None = None
         self._settings: Settings | None = None
         self._off = os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
@@ -121,18 +120,25 @@ class Bridge:
         """
         if self._off or (not self._running and not self._queue):
             return True
-        request = _Request(time.monotonic() + timeout_s, ending=ending)
-        self.put((REQUEST, request), urgent=True)
-        return request.done.acquire(timeout=max(0.0, timeout_s)) and bool(request.answer)
+        return bool(self._request(timeout_s, ending=ending))
 
     def ask(self, question: Callable[[Engine], object], timeout_s: float) -> object:
         """Ask the bridge's thread; None if it does not answer within ``timeout_s`` seconds."""
         if self._off:
             return None
-        request = _Request(time.monotonic() + timeout_s, question=question)
+        return self._request(timeout_s, question=question)
+
+    def _request(
+        self, timeout_s: float, *, ending: bool = False, question: Callable[[Engine], object] | None = None
+    ) -> object:
+        request = _Request(time.monotonic() + timeout_s, ending=ending, question=question)
         self.put((REQUEST, request), urgent=True)
-        request.done.acquire(timeout=max(0.0, timeout_s))
-        return request.answer
+        return request.answer if request.done.acquire(timeout=max(0.0, timeout_s)) else None
+
+    @property
+    def off(self) -> bool:
+        """Whether nothing is to be sent: the SDK is disabled, or could not be set up."""
+        return self._off
 
     @property
     def has_providers(self) -> bool:
@@ -189,8 +195,7 @@ class Bridge:
 
         self._settings = read_settings(os.environ, _warn)
         self._telemetry = Telemetry(os.environ, _warn, self._providers)
-        self._engine = Engine(self._telemetry, self._settings, os.environ)
-        return self._engine
+        return Engine(self._telemetry, self._settings, os.environ)
 
     def _drain(self, engine: Engine) -> None:
         queue = self._queue

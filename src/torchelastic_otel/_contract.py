@@ -45,6 +45,7 @@ EVENT_UNPARSED: Final = "torchelastic.unparsed"
 
 # torch's own agent and worker events
 TORCH_EVENT_PREFIX: Final = "torchelastic.worker.status."
+WATCHDOG_KILL: Final = "kill worker process"
 
 # Attributes: semantic conventions
 LOG_RECORD_UID: Final = "log.record.uid"
@@ -183,8 +184,6 @@ RESTART_NODES: Final = "torchelastic.restart.nodes_waiting"
 """Nodes that waited to join when the restart began."""
 EXIT_BARRIER_DURATION: Final = "torchelastic.exit_barrier.duration"
 """Seconds that the agent waited for the other nodes at the end."""
-TRUNCATED: Final = "torchelastic.truncated"
-"""True for a span that its own process could not end."""
 RANDOM_TRACE: Final = "torchelastic.trace.random"
 """True where nothing identifies the job to its other nodes, so that this launcher has a
 trace of its own."""

@@ -14,13 +14,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from ._bridge import EVENT, RENDEZVOUS_EVENT, TEXT, bridge
+from ._contract import WATCHDOG_KILL
 from ._guard import from_signal_handler, guarded, note_internal_error, own_threads
 
 _SCALARS = frozenset({str, int, float, bool, type(None)})
-# What exporters and the bridge itself log never becomes telemetry, whatever thread it comes from.
 # The watchdog's last event: within a millisecond of it torch kills its own agent.
-_LAST_WORDS = "kill worker process"
+_LAST_WORDS = WATCHDOG_KILL
 _LAST_WORDS_S = 1.0
+# What exporters and the bridge itself log never becomes telemetry, whatever thread it comes from.
 _OWN_LOGGERS = ("torchelastic_otel", "opentelemetry", "grpc", "urllib3", "requests")
 
 

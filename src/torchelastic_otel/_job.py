@@ -263,7 +263,7 @@ class Job:
                 # Torch says FAILED of it, too.
                 event.severity, event.body = WARN, worker.failure.sentence
                 event.attributes[c.COLLATERAL] = True
-        elif event.kind is Kind.WATCHDOG and event.name == "kill worker process" and self.group is not None:
+        elif event.kind is Kind.WATCHDOG and event.name == c.WATCHDOG_KILL and self.group is not None:
             self._watchdog_kill(event, self.group)
 
     def _watchdog_kill(self, event: Event, group: Group) -> None:

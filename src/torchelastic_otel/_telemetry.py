@@ -73,7 +73,6 @@ class Telemetry:
         env.import_trace_sdk()
         self.ids = NextIds()
         self.max_span_events: int | None = 128
-        self.ids_are_ours = True
         self.exports_spans = True
         given = providers or Providers()
         found = global_providers()
@@ -117,7 +116,6 @@ class Telemetry:
         if type(getattr(tracer, "id_generator", None)) is RandomIdGenerator:
             tracer.id_generator = self.ids  # type: ignore[attr-defined]  # the SDK's tracer has it, the API's not
         elif getattr(tracer, "id_generator", None) is not self.ids:
-            self.ids_are_ours = False
             say_once(
                 "foreign ids",
                 "the program's tracer provider makes its own ids: this job's nodes do not share a trace.",
@@ -131,7 +129,6 @@ class Telemetry:
 
         generator: IdGenerator | None = env.id_generator_from_env(self._environ, self._warn)
         if generator is not None:
-            self.ids_are_ours = False
             say_once(
                 "foreign ids",
                 "OTEL_PYTHON_ID_GENERATOR names another id generator: this job's nodes do not share a trace.",

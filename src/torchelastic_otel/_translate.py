@@ -373,6 +373,6 @@ def _watchdog(event: Event) -> None:
         body += f" (worker pid {pid}"
         scope = attributes.get(c.WATCHDOG_PREFIX + "scope_id")
         body += f", scope {scope})" if scope is not None else ")"
-    if event.name == "kill worker process":
+    if event.name == c.WATCHDOG_KILL:
         event.severity = ERROR
     event.body = clean_text(body)

@@ -318,32 +318,28 @@ def _is_torchs_own(text: str) -> bool:
 hooks = TorchHooks()
 
 
-def _when_imported(name: str, install: Callable[[ModuleType], None]) -> None:
-    from wrapt import register_post_import_hook
-
-    register_post_import_hook(lambda module: hooks.once(name, install, module), name)
-
-
 _waiting = False
 
 
 def watch_imports() -> None:
     """Put the hooks into torch as its modules are imported; at once into those that are."""
     global _waiting
-    if not _waiting:
-        _waiting = True
-        _when_imported(EVENTS, hooks.register_destination)
-        _when_imported(REGISTRY, hooks.hook_registry)
-        _when_imported(AGENT, hooks.hook_agents)
-        return
     for name, install in (
         (EVENTS, hooks.register_destination),
         (REGISTRY, hooks.hook_registry),
         (AGENT, hooks.hook_agents),
     ):
-        module = sys.modules.get(name)
-        if module is not None:
-            hooks.once(name, install, module)
+        if not _waiting:
+            _when_imported(name, install)
+        elif name in sys.modules:
+            hooks.once(name, install, sys.modules[name])
+    _waiting = True
+
+
+def _when_imported(name: str, install: Callable[[ModuleType], None]) -> None:
+    from wrapt import register_post_import_hook
+
+    register_post_import_hook(lambda module: hooks.once(name, install, module), name)
 
 
 __all__ = ["TorchHooks", "hooks", "watch_imports"]

@@ -21,7 +21,7 @@ def worker_environments(
     sampler has a say in them: then the bridge's thread is asked, for a second at most.
     """
     environ = os.environ
-    if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+    if bridge().off:
         return {}
     if _others_decide():
         answer = bridge().ask(lambda engine: engine.worker_contexts(job), _LONGEST_WAIT_S)
