@@ -22,13 +22,14 @@ from otlp_receiver import OtlpReceiver  # the path comes first
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "15"))
 
 LAUNCH = """
-import importlib.metadata, runpy, sys
+import importlib.metadata, random, runpy, sys
 hidden, found = {hidden!r}, importlib.metadata.entry_points
 def entry_points(**selection):
     points = found(**selection)
     keep = [p for p in points if not (hidden and p.value.startswith("torchelastic_otel"))]
     return importlib.metadata.EntryPoints(keep)
 importlib.metadata.entry_points = entry_points
+random.seed({seed})  # torch waits up to 0.3 s at random before it joins: as long in all cases of a round
 sys.argv = ["torchrun", *{arguments!r}]
 runpy.run_module("torch.distributed.run", run_name="__main__")
 """
@@ -41,9 +42,9 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def run(arguments: list[str], environment: dict[str, str], *, hidden: bool = False) -> float:
+def run(arguments: list[str], environment: dict[str, str], *, seed: int, hidden: bool = False) -> float:
     """Run one job; return how long it took, in seconds."""
-    code = LAUNCH.format(hidden=hidden, arguments=arguments)
+    code = LAUNCH.format(hidden=hidden, arguments=arguments, seed=seed)
     before = time.perf_counter()
     subprocess.run(
         [sys.executable, "-c", code],
@@ -70,7 +71,7 @@ def main() -> None:
         otel = ["--event-log-handler", "otel"]
         for backend in ("c10d", "static"):
             times: dict[str, list[float]] = {}
-            for _ in range(ROUNDS):
+            for seed in range(ROUNDS):
                 rendezvous = ["--rdzv-backend", backend, "--rdzv-id", "bench"]
                 if backend == "c10d":
                     rendezvous += ["--rdzv-endpoint", f"localhost:{free_port()}"]
@@ -82,7 +83,7 @@ def main() -> None:
                     ("otel over gRPC", otel, grpc, False),
                     ("otel over HTTP", otel, http, False),
                 ):
-                    took = run([*rendezvous, *more, str(script)], environment, hidden=hidden)
+                    took = run([*rendezvous, *more, str(script)], environment, seed=seed, hidden=hidden)
                     times.setdefault(name, []).append(took)
             first = times["installed, not asked for"]
             for name, figures in times.items():

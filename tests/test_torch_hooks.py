@@ -82,6 +82,7 @@ def state_of_torch():
         "record": (events.record, api.record),
         "record_rdzv_event": events.record_rdzv_event,
         "construct_and_record_rdzv_event": dynamic_rendezvous.construct_and_record_rdzv_event,
+        "get_method_name": dynamic_rendezvous.get_method_name,
         "DynamicRendezvousHandler": dict(vars(dynamic_rendezvous.DynamicRendezvousHandler)),
         "SubprocessContext": dict(vars(multiprocessing_api.SubprocessContext)),
         "MultiprocessContext": dict(vars(multiprocessing_api.MultiprocessContext)),
@@ -337,6 +338,40 @@ def test_the_state_of_torch_between_jobs_is_as_before(harness: Harness, receiver
     answer = differences(before, state_of_torch())
     """
     assert answer(harness, receiver, LAUNCH, STATE_OF_TORCH, program) == []
+
+
+def test_rendezvous_events_are_what_torch_would_have_made(harness: Harness, receiver: OtlpReceiver) -> None:
+    """Made without walks through the stack, they have the names and values that torch gives them."""
+    listening = """
+    import logging
+    from torch.distributed.elastic.rendezvous import rendezvous_handler_registry
+    made, original = [], None
+
+    class Listener(logging.Handler):
+        def handle(self, record):
+            made.append(record.getMessage())
+
+    def create_handler(params):  # the job has begun
+        logging.getLogger("torchelastic-events-dynamic_rendezvous").addHandler(Listener())
+        return original(params)
+
+    original = rendezvous_handler_registry._registry["c10d"]
+    rendezvous_handler_registry._registry["c10d"] = create_handler
+    """
+    with OtlpReceiver() as other:
+        answer(harness, other, LAUNCH, "answer = launch('otel')")
+        made = answer(harness, receiver, LAUNCH, listening, "launch('otel')\nanswer = made")
+        told = [
+            [
+                (record.event_name, record.severity_text, sorted(record.attributes))
+                for record in sorted(taker.logs, key=lambda record: record.time_ns)
+                if ".py:" in record.event_name
+            ]
+            for taker in (other, receiver)
+        ]
+    assert len(told[0]) > 1
+    assert told[0] == told[1]
+    assert {name for name, _, _ in told[0]} <= {json.loads(text)["name"] for text in made}
 
 
 def test_signals_belong_to_torch_after_a_job(harness: Harness, receiver: OtlpReceiver) -> None:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._facts import Fact, Raised
 from ._guard import logger, note_internal_error, own_threads, say_once
-from ._loading import after_fork, before_fork, collection_paused
+from ._loading import after_fork, before_fork, loading
 
 if TYPE_CHECKING:
     from ._engine import Engine
@@ -159,7 +159,7 @@ class Bridge:
         own_threads.add(threading.get_ident())
         threading.current_thread().name = "torchelastic-otel"
         try:
-            with collection_paused():
+            with loading():
                 engine = self._build()
         except Exception as error:
             note_internal_error("setting up telemetry", error)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 from ._guard import note_internal_error, own_threads, say_once
-from ._loading import collection_paused
+from ._loading import loading
 
 T = TypeVar("T")
 _FLUSH_S = 30.0
@@ -95,7 +95,7 @@ class Batcher(Generic[T]):
         own_threads.add(threading.get_ident())
         suppress_instrumentation()
         try:
-            with collection_paused():
+            with loading():
                 exports = self._load()
         except Exception as error:
             note_internal_error(f"loading the {self._signal} exporter", error)
@@ -124,14 +124,14 @@ class Batcher(Generic[T]):
             return batch
 
     def _export(self, export: Export[T], batch: Sequence[T]) -> None:
+        why = "the exporter says why"
         try:
             delivered = export(batch)
-        except Exception as error:
-            note_internal_error(f"exporting {self._signal}", error)
-            delivered = False
+        except Exception as error:  # as some versions of the stock exporters do when nobody listens
+            delivered, why = False, f"{type(error).__name__}: {error}"
         if not delivered:
             with self._changed:
-                self._lost(len(batch), "the exporter says why")
+                self._lost(len(batch), why)
 
 
 class Flusher:
@@ -175,7 +175,7 @@ class Flusher:
         own_threads.add(threading.get_ident())
         suppress_instrumentation()
         try:
-            with collection_paused():
+            with loading():
                 self.flushed = self._load()
         except Exception as error:
             note_internal_error("setting up an exporter", error)

@@ -37,7 +37,7 @@ import traceback
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import Enum
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any, Protocol, Union
 
 from torchelastic_otel._contract import DESTINATION as OTEL
@@ -425,16 +425,35 @@ def construct_and_record_rdzv_event(
     """
     if isinstance(get_logging_handler(destination), logging.NullHandler):
         return
-
-    # One frame's code object says what is needed; inspect.stack() reads every frame's source file. There is
-    # no caller when the interpreter itself calls, as at exit or at the start of a bare thread.
     caller = sys._getframe().f_back
+    event = make_rdzv_event(
+        caller, run_id, message, node_state, name, hostname, pid, master_endpoint, local_id, rank
+    )
+    record_rdzv_event(event, destination=destination)
+
+
+def make_rdzv_event(
+    caller: FrameType | None,
+    run_id: str,
+    message: str,
+    node_state: NodeState,
+    name: str = "",
+    hostname: str = "",
+    pid: int | None = None,
+    master_endpoint: str = "",
+    local_id: int | None = None,
+    rank: int | None = None,
+) -> RdzvEvent:
+    """Make the event of ``construct_and_record_rdzv_event`` as seen from the frame ``caller``.
+
+    One frame's code object says what is needed; ``inspect.stack()`` reads every frame's source file. There is
+    no caller when the interpreter itself calls, as at exit or at the start of a bare thread.
+    """
     file = "no_file"
     if caller is not None:
         file = os.path.basename(caller.f_code.co_filename)
         name = name or caller.f_code.co_name
-
-    event = RdzvEvent(
+    return RdzvEvent(
         name=f"{file}:{name}",
         run_id=run_id,
         message=message,
@@ -446,4 +465,3 @@ def construct_and_record_rdzv_event(
         local_id=local_id,
         error_trace=traceback.format_exc() if node_state == NodeState.FAILED else "",
     )
-    record_rdzv_event(event, destination=destination)

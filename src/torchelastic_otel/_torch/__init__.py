@@ -12,16 +12,20 @@ import logging
 import sys
 import threading
 from collections.abc import Callable
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any
 
 from .._contract import DESTINATION, TORCH_EVENT_PREFIX
 from .._guard import guarded, say_once
-from .._handler import OtelHandler, otel_handler, submit_event
+from .._handler import OtelHandler, otel_handler, submit_event, submit_rendezvous_event
+from .._loading import keep_what_is_loaded
+from ..events import make_rdzv_event
 from .agent import JobHooks, hook_agent, hook_rendezvous_handler
 
 EVENTS = "torch.distributed.elastic.events"
 REGISTRY = "torch.distributed.elastic.rendezvous.registry"
+DYNAMIC_RENDEZVOUS = "torch.distributed.elastic.rendezvous.dynamic_rendezvous"
+TORCHRUN = "torch.distributed.run"
 AGENT_API = "torch.distributed.elastic.agent.server.api"
 AGENT = "torch.distributed.elastic.agent.server.local_elastic_agent"
 RENDEZVOUS_DESTINATION = "dynamic_rendezvous"
@@ -148,7 +152,9 @@ class TorchHooks:
         self._replace(agent_class, "__init__", __init__)
         self._replace(module, "start_processes", start_processes)
 
-    def _replace(self, owner: Any, name: str, replacement: Any) -> None:
+    def _replace(
+        self, owner: Any, name: str, replacement: Any, undo_list: list[Callable[[], None]] | None = None
+    ) -> None:
         original = getattr(owner, name)
         setattr(owner, name, replacement)
 
@@ -157,7 +163,7 @@ class TorchHooks:
             if getattr(owner, name) is replacement:
                 setattr(owner, name, original)
 
-        self._undo.append(undo)
+        (self._undo if undo_list is None else undo_list).append(undo)
 
     def once(self, what: str, install: Callable[[ModuleType], None], module: ModuleType) -> None:
         """Install a hook unless it is in already; say so if torch is not what it expects."""
@@ -204,6 +210,8 @@ class TorchHooks:
         destination = getattr(config, "event_log_handler", None)
         if not self._wants(destination):
             return
+        if _in_torchrun(frame):
+            keep_what_is_loaded()
         job = JobHooks(next(self._numbers))
         found.append(job)
         params = args[0] if args else kwargs.get("params")
@@ -276,10 +284,42 @@ class TorchHooks:
             self._forget_logger(loggers, RENDEZVOUS_DESTINATION)
             logger = events._get_or_create_logger(RENDEZVOUS_DESTINATION)
             logger.setLevel(logging.INFO)
+            self._shorten_construct(events, logger)
         elif handlers.get(RENDEZVOUS_DESTINATION) is not otel_handler():
             self._tap(events, RENDEZVOUS_DESTINATION, lambda text: '"node_state"' in text)
         if destination != DESTINATION:
             self._tap(events, destination, _is_torchs_own)
+
+    def _shorten_construct(self, events: ModuleType, logger: logging.Logger) -> None:
+        """Spare the agent three walks through the stack, source files read, for each rendezvous event."""
+        module = sys.modules.get(DYNAMIC_RENDEZVOUS)
+        name = "construct_and_record_rdzv_event"
+        record_by_torch: Callable[..., None] = getattr(module, name, lambda: None)
+        if record_by_torch is not getattr(events, name, None):
+            return  # another torch's, or somebody else's by now
+
+        def submit(caller: FrameType, *args: Any, **kwargs: Any) -> None:
+            submit_rendezvous_event(make_rdzv_event(caller, *args, **kwargs))
+
+        @functools.wraps(record_by_torch)
+        def construct_and_record_rdzv_event(*args: Any, **kwargs: Any) -> None:
+            if len(logger.handlers) == 1 and not logger.filters:
+                guarded(submit, sys._getframe(1), *args, **kwargs)
+            else:  # who listens at the logger still gets the text
+                events.record_rdzv_event(make_rdzv_event(sys._getframe(1), *args, **kwargs))
+
+        self._replace(module, name, construct_and_record_rdzv_event, self._job_undo)
+        name_of = getattr(module, "get_method_name", None)
+        if name_of is not None:
+
+            @functools.wraps(name_of)
+            def get_method_name(depth: int = 2) -> str:
+                frame: FrameType | None = sys._getframe()
+                for _ in range(depth):
+                    frame = frame and frame.f_back
+                return frame.f_code.co_name if frame is not None else "no_method_name"
+
+            self._replace(module, "get_method_name", get_method_name, self._job_undo)
 
     def _forget_logger(self, loggers: dict[str, logging.Logger], destination: str) -> None:
         logger = loggers.pop(destination, None)
@@ -309,6 +349,17 @@ class TorchHooks:
                 handler.setLevel(before)
 
         self._job_undo.append(undo)
+
+
+def _in_torchrun(frame: FrameType | None) -> bool:
+    """Tell whether the torchrun program made this call, and not somebody's own launcher."""
+    while frame is not None:
+        if frame.f_code.co_name == "main":
+            spec = frame.f_globals.get("__spec__")
+            if TORCHRUN in (frame.f_globals.get("__name__"), getattr(spec, "name", None)):
+                return True
+        frame = frame.f_back
+    return False
 
 
 def _is_torchs_own(text: str) -> bool:
