@@ -294,9 +294,10 @@ class TorchHooks:
         """Spare the agent three walks through the stack, source files read, for each rendezvous event."""
         module = sys.modules.get(DYNAMIC_RENDEZVOUS)
         name = "construct_and_record_rdzv_event"
-        record_by_torch: Callable[..., None] = getattr(module, name, lambda: None)
-        if record_by_torch is not getattr(events, name, None):
-            return  # another torch's, or somebody else's by now
+        record_by_torch = getattr(module, name, _absent)
+        for function in (record_by_torch, getattr(events, "record_rdzv_event", _absent)):
+            if getattr(function, "__globals__", None) is not vars(events):
+                return  # somebody else's by now, who wants to see what is recorded
 
         def submit(caller: FrameType, *args: Any, **kwargs: Any) -> None:
             submit_rendezvous_event(make_rdzv_event(caller, *args, **kwargs))
@@ -349,6 +350,10 @@ class TorchHooks:
                 handler.setLevel(before)
 
         self._job_undo.append(undo)
+
+
+def _absent() -> None:
+    """Stand in for a function that this torch lacks."""
 
 
 def _in_torchrun(frame: FrameType | None) -> bool:
