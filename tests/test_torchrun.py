@@ -1115,3 +1115,39 @@ def test_jaeger_shows_the_whole_trace_without_a_warning(harness: Harness, tmp_pa
     assert {note.env["TRACEPARENT"].split("-")[2] for note in harness.worker_notes()} == {
         span["spanID"] for span in spans if span["operationName"] == WORKER
     }
+
+
+def test_jaeger_opens_the_trace_of_a_job_whose_agent_was_killed(harness: Harness, tmp_path: Path) -> None:
+    """A node whose agent gets SIGKILL is in the trace with all that had ended; the other is there whole."""
+    run_id = "killed"
+    with jaeger(tmp_path / "jaeger") as found:
+        env = {
+            "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": found.grpc_endpoint,
+            "OTEL_BSP_SCHEDULE_DELAY": "100",
+            "OTEL_LOGS_EXPORTER": "none",
+            "OTEL_METRICS_EXPORTER": "none",
+        }
+        job, script = Job(harness, env, run_id), harness.worker(together=2, stay=[0])
+        options = c10d(free_port(), run_id, per_node=1)
+        host, survivor = (
+            job.torchrun([*options, f"--rdzv-conf=is_host={is_host}"], script)
+            for is_host in ("true", "false")
+        )
+        for agent in (host, survivor):
+            agent.wait_for_event("torchelastic.worker.status.START")
+        found.trace(f"{hash_trace_id(run_id):032x}", 2)
+        host.send_signal(signal.SIGKILL)
+        assert (host.wait(), survivor.wait()) == (-signal.SIGKILL, 1), survivor.output
+        trace = found.trace(f"{hash_trace_id(run_id):032x}", 5)
+    pids = {
+        key: next(tag["value"] for tag in process["tags"] if tag["key"] == "process.pid")
+        for key, process in trace["processes"].items()
+    }
+    shown = Counter((span["operationName"], pids[span["processID"]]) for span in trace["spans"])
+    assert shown == {
+        (RENDEZVOUS, host.pid): 1,
+        **{(name, survivor.pid): 1 for name in (AGENT, RENDEZVOUS, GROUP, WORKER)},
+    }
+    failed = [span for span in trace["spans"] if span["operationName"] == AGENT]
+    assert any("RendezvousConnectionError" in str(tag["value"]) for tag in failed[0]["tags"])
