@@ -21,12 +21,12 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ._facts import Fact, Raised
 from ._guard import logger, note_internal_error, own_threads, say_once
 from ._loading import after_fork, before_fork, loading
 
 if TYPE_CHECKING:
     from ._engine import Engine
+    from ._facts import Fact, Raised
     from ._providers import Providers
     from ._settings import Settings
     from ._telemetry import Telemetry
@@ -249,6 +249,8 @@ class Bridge:
 
 def _uncaught() -> Raised | None:
     """The exception that is ending the process, as the interpreter noted it."""
+    from ._facts import Raised
+
     value = getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
     return Raised(type(value).__name__, str(value)) if value is not None else None
 

@@ -13,14 +13,15 @@ import sys
 import threading
 from collections.abc import Callable
 from types import FrameType, ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .._contract import DESTINATION, TORCH_EVENT_PREFIX
 from .._guard import guarded, say_once
 from .._handler import OtelHandler, otel_handler, submit_event, submit_rendezvous_event
 from .._loading import keep_what_is_loaded
-from ..events import make_rdzv_event
-from .agent import JobHooks, hook_agent, hook_rendezvous_handler
+
+if TYPE_CHECKING:
+    from .agent import JobHooks
 
 EVENTS = "torch.distributed.elastic.events"
 REGISTRY = "torch.distributed.elastic.rendezvous.registry"
@@ -210,6 +211,8 @@ class TorchHooks:
         destination = getattr(config, "event_log_handler", None)
         if not self._wants(destination):
             return
+        from .agent import JobHooks
+
         if _in_torchrun(frame):
             keep_what_is_loaded()
         job = JobHooks(next(self._numbers))
@@ -228,6 +231,8 @@ class TorchHooks:
         )
 
     def _adopt_handler(self, job: JobHooks, handler: Any) -> None:
+        from .agent import hook_rendezvous_handler
+
         self.jobs[id(handler)] = job
         hook_rendezvous_handler(handler, job, lambda: self._job_ended(handler))
 
@@ -248,6 +253,8 @@ class TorchHooks:
         if job is None:
             if not self._wants(getattr(spec, "event_log_handler", None)):
                 return
+            from .agent import JobHooks
+
             job = JobHooks(next(self._numbers))
             self._listen(str(spec.event_log_handler))
             settings = getattr(handler, "settings", None)
@@ -262,6 +269,8 @@ class TorchHooks:
                 entry_point=spec.get_entrypoint_name(),
             )
             self._adopt_handler(job, handler)
+        from .agent import hook_agent
+
         hook_agent(agent, job, _current)
 
     # Events on their way elsewhere
@@ -298,6 +307,8 @@ class TorchHooks:
         for function in (record_by_torch, getattr(events, "record_rdzv_event", _absent)):
             if getattr(function, "__globals__", None) is not vars(events):
                 return  # somebody else's by now, who wants to see what is recorded
+
+        from ..events import make_rdzv_event
 
         def submit(caller: FrameType, *args: Any, **kwargs: Any) -> None:
             submit_rendezvous_event(make_rdzv_event(caller, *args, **kwargs))
