@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 
 import grpc  # type: ignore[import-untyped]
 from google.protobuf.message import DecodeError, Message  # type: ignore[import-untyped]
+from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 from opentelemetry.proto.collector.logs.v1 import logs_service_pb2, logs_service_pb2_grpc
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2, metrics_service_pb2_grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
@@ -45,6 +46,7 @@ _RESPONSES: dict[str, Callable[[], Any]] = {
     "traces": trace_service_pb2.ExportTraceServiceResponse,
     "metrics": metrics_service_pb2.ExportMetricsServiceResponse,
 }
+_REJECTED = {"logs": "rejected_log_records", "traces": "rejected_spans", "metrics": "rejected_data_points"}
 _GRPC_ENCODINGS = {"identity": 1, "deflate": 2, "gzip": 4}
 _TEMPORALITIES = ("UNSPECIFIED", "DELTA", "CUMULATIVE")
 
@@ -191,7 +193,18 @@ class _Behaviour:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | None = None
     grpc_status: str = "OK"
+    grpc_metadata: tuple[tuple[str, str | bytes], ...] = ()
+    message: str = ""
+    rejected: int = 0
     delay_s: float = 0.0
+
+    def response(self, signal: str) -> Any:
+        """Return the signal's export response: a partial success if something is said or rejected."""
+        response = _RESPONSES[signal]()
+        if self.message or self.rejected:
+            response.partial_success.error_message = self.message
+            setattr(response.partial_success, _REJECTED[signal], self.rejected)
+        return response
 
 
 class OtlpReceiver:
@@ -200,12 +213,18 @@ class OtlpReceiver:
     Args:
         tls: serve TLS, on both protocols.
         grpc_encodings: compressions that gRPC accepts besides none; others are refused as UNIMPLEMENTED.
+        http_port: where to listen for HTTP; 0 for a free port.
     """
 
     def __init__(
-        self, *, tls: TlsFiles | None = None, grpc_encodings: Iterable[str] = ("gzip", "deflate")
+        self,
+        *,
+        tls: TlsFiles | None = None,
+        grpc_encodings: Iterable[str] = ("gzip", "deflate"),
+        http_port: int = 0,
     ) -> None:
         self._tls = tls
+        self._http_port = http_port
         self._grpc_encodings = sum(_GRPC_ENCODINGS[name] for name in {"identity", *grpc_encodings})
         self._changed = threading.Condition()
         self._closing = threading.Event()
@@ -287,6 +306,9 @@ class OtlpReceiver:
         headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
         grpc_status: str = "OK",
+        grpc_metadata: Mapping[str, str | bytes] | None = None,
+        message: str = "",
+        rejected: int = 0,
         delay: float = 0.0,
     ) -> None:
         """Answer so from now on; without arguments: normally.
@@ -296,11 +318,23 @@ class OtlpReceiver:
         Args:
             status: HTTP status.
             headers: further HTTP headers.
-            body: HTTP body; None for a normal export response.
+            body: HTTP body; None for a normal export response, or the message as a status.
             grpc_status: name of a ``grpc.StatusCode``.
+            grpc_metadata: gRPC's trailing metadata; names that end in -bin have bytes.
+            message: what a refusal, or a partial success, says; on both protocols.
+            rejected: items that a partial success counts as refused.
             delay: seconds to wait before the answer, on both protocols.
         """
-        self._behaviour = _Behaviour(status, dict(headers or {}), body, grpc_status, delay)
+        self._behaviour = _Behaviour(
+            status=status,
+            headers=dict(headers or {}),
+            body=body,
+            grpc_status=grpc_status,
+            grpc_metadata=tuple((grpc_metadata or {}).items()),
+            message=message,
+            rejected=rejected,
+            delay_s=delay,
+        )
 
     @property
     def _scheme(self) -> str:
@@ -346,7 +380,7 @@ class _HttpServer(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self, receiver: OtlpReceiver) -> None:
-        super().__init__(("127.0.0.1", 0), _HttpHandler)
+        super().__init__(("127.0.0.1", receiver._http_port), _HttpHandler)
         self.receiver = receiver
         self._tls: ssl.SSLContext | None = None
         self._connections: set[socket.socket] = set()
@@ -422,7 +456,8 @@ class _HttpHandler(BaseHTTPRequestHandler):
         receiver._closing.wait(behaviour.delay_s)
         body = behaviour.body
         if body is None:
-            body = _RESPONSES[signal]().SerializeToString() if status == 200 else b""
+            answer = behaviour.response(signal) if status == 200 else Status(message=behaviour.message)
+            body = answer.SerializeToString()
         self.send_response(status)
         for name, value in {"Content-Type": "application/x-protobuf", **behaviour.headers}.items():
             self.send_header(name, value)
@@ -457,9 +492,11 @@ class _GrpcService:
             ),
         )
         self._receiver._closing.wait(behaviour.delay_s)
+        context.set_trailing_metadata(behaviour.grpc_metadata)
         if behaviour.grpc_status != "OK":
-            context.abort(grpc.StatusCode[behaviour.grpc_status], "as the receiver was told")
-        return _RESPONSES[self._signal]()
+            message = behaviour.message or "as the receiver was told"
+            context.abort(grpc.StatusCode[behaviour.grpc_status], message)
+        return behaviour.response(self._signal)
 
 
 def _decompress(content: bytes, encoding: str) -> bytes:

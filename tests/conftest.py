@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+import sys
+import textwrap
+from collections.abc import Callable, Generator
+from pathlib import Path
 
 import pytest
 
@@ -21,3 +24,19 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     if required and report.skipped and ".tools" in str(report.longrepr):
         report.outcome = "failed"
     return report
+
+
+@pytest.fixture
+def third_party(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    """Return a function that installs a distribution: its entry points and its one module's source."""
+
+    def install(entry_points: str, source: str) -> None:
+        (tmp_path / "vendor_stuff.py").write_text(textwrap.dedent(source))
+        info = tmp_path / "vendor_stuff-1.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: vendor-stuff\nVersion: 1\n")
+        (info / "entry_points.txt").write_text(textwrap.dedent(entry_points))
+        monkeypatch.syspath_prepend(tmp_path)
+        monkeypatch.delitem(sys.modules, "vendor_stuff", raising=False)
+
+    return install

@@ -9,6 +9,7 @@ is needed.
 
 from __future__ import annotations
 
+import importlib
 import math
 import os
 import sys
@@ -101,6 +102,12 @@ def entry_point_names(group: str) -> str:
 importing = threading.RLock()
 """Held while parts of OpenTelemetry are imported. They import each other in circles: two threads that begin
 at different ends find modules half-made, and exporters are lost."""
+
+
+def import_module(name: str) -> Any:
+    """Import the module ``name`` while nobody else imports."""
+    with importing:
+        return importlib.import_module(name)
 
 
 def import_trace_sdk() -> None:
@@ -306,9 +313,7 @@ class BatchSettings:
     """Items that wait at the same time."""
 
 
-def batch_settings(
-    signal: Literal["traces", "logs"], environ: Mapping[str, str], warn: Warn
-) -> BatchSettings:
+def batch_settings(signal: Signal, environ: Mapping[str, str], warn: Warn) -> BatchSettings:
     """Return the batch settings from ``OTEL_BSP_*`` (traces) or ``OTEL_BLRP_*`` (logs)."""
     prefix, delay_ms = ("OTEL_BSP_", 5000) if signal == "traces" else ("OTEL_BLRP_", 1000)
     batch_name = prefix + "MAX_EXPORT_BATCH_SIZE"

@@ -29,7 +29,8 @@ _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 _GRPC_HEADER_NAME = re.compile(r"(?!.*-bin\Z)[0-9a-z_.-]+\Z")
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]*\Z")
 # No export should hang for longer; and it shows up values in milliseconds, as the specification has them.
-_LONGEST_TIMEOUT_S = 600.0
+LONGEST_TIMEOUT_S = 600.0
+"""Longest accepted timeout for an export, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ def plan_otlp(
         environ: the environment.
         warn: told what is wrong, once per variable.
     """
-    variable, text = _first(environ, signal, "ENDPOINT")
+    variable, text = first_set(environ, signal, "ENDPOINT")
     try:
         scheme, url = _parse(text)
     except ValueError:
@@ -122,8 +123,11 @@ def plan_otlp(
     )
 
 
-def _first(environ: Mapping[str, str], signal: Signal, what: str) -> tuple[str, str]:
-    """Return the name and value of the signal's own variable, or else of the one for all signals."""
+def first_set(environ: Mapping[str, str], signal: Signal, what: str) -> tuple[str, str]:
+    """Return the name and value of the signal's own variable, or else of the one for all signals.
+
+    ``what`` is the last part of the name: ``ENDPOINT``, ``HEADERS``, ….
+    """
     own, general = f"OTEL_EXPORTER_OTLP_{signal.upper()}_{what}", f"OTEL_EXPORTER_OTLP_{what}"
     value = read(environ, own)
     return (own, value) if value else (general, read(environ, general))
@@ -149,7 +153,7 @@ def _parse(text: str) -> tuple[str, SplitResult]:
 
 
 def _named_protocol(signal: Signal, environ: Mapping[str, str], warn: Warn) -> Protocol | None:
-    variable, value = _first(environ, signal, "PROTOCOL")
+    variable, value = first_set(environ, signal, "PROTOCOL")
     if value.lower() == "grpc":
         return "grpc"
     if value.lower() == "http/protobuf":
@@ -179,8 +183,8 @@ def _is_insecure(
     signal: Signal, environ: Mapping[str, str], scheme: str, credentials_provided: bool, warn: Warn
 ) -> bool:
     """Tell whether gRPC goes without TLS: never by accident, so what is contradictory or unsaid means TLS."""
-    variable, text = _first(environ, signal, "ENDPOINT")
-    name, value = _first(environ, signal, "INSECURE")
+    variable, text = first_set(environ, signal, "ENDPOINT")
+    name, value = first_set(environ, signal, "INSECURE")
     if value.lower() not in ("", "true", "false"):
         wrong_value(warn, name, value, "true or false", "false is used")
         value = "false"
@@ -195,7 +199,7 @@ def _is_insecure(
         return False
     if scheme == "http" or not text:
         return insecure or not value
-    files = [_first(environ, signal, what)[1] for what in ("CERTIFICATE", "CLIENT_CERTIFICATE")]
+    files = [first_set(environ, signal, what)[1] for what in ("CERTIFICATE", "CLIENT_CERTIFICATE")]
     if not (value or credentials_provided or any(files)):
         # The specification's default, which few expect.
         warn(
@@ -223,9 +227,9 @@ def _tls_files(
     signal: Signal, protocol: Protocol, environ: Mapping[str, str], warn: Warn
 ) -> _TlsFiles | None:
     """Return the TLS files, all of them usable; None after a warning, and then nothing may be sent."""
-    ca_variable, ca = _first(environ, signal, "CERTIFICATE")
-    variable, certificate = _first(environ, signal, "CLIENT_CERTIFICATE")
-    key_variable, key = _first(environ, signal, "CLIENT_KEY")
+    ca_variable, ca = first_set(environ, signal, "CERTIFICATE")
+    variable, certificate = first_set(environ, signal, "CLIENT_CERTIFICATE")
+    key_variable, key = first_set(environ, signal, "CLIENT_KEY")
     # gRPC takes a file, HTTP a directory of hashed certificates as well.
     as_directory = protocol == "http/protobuf" and os.path.isdir(ca)
     ca_to_read = "" if as_directory else ca
@@ -281,7 +285,7 @@ def _headers(
 
     The warning counts entries and never quotes them: headers hold credentials.
     """
-    variable, text = _first(environ, signal, "HEADERS")
+    variable, text = first_set(environ, signal, "HEADERS")
     headers: dict[str, str] = {}
     refused: list[str] = []
     wrong: list[str] = []
@@ -307,12 +311,12 @@ def _headers(
 
 
 def _timeout_s(signal: Signal, environ: Mapping[str, str], warn: Warn) -> float:
-    variable, _ = _first(environ, signal, "TIMEOUT")
-    return read_number(environ, variable, 10.0, _LONGEST_TIMEOUT_S, warn, unit="seconds (not milliseconds)")
+    variable, _ = first_set(environ, signal, "TIMEOUT")
+    return read_number(environ, variable, 10.0, LONGEST_TIMEOUT_S, warn, unit="seconds (not milliseconds)")
 
 
 def _compression(signal: Signal, environ: Mapping[str, str], warn: Warn) -> Compression:
-    variable, value = _first(environ, signal, "COMPRESSION")
+    variable, value = first_set(environ, signal, "COMPRESSION")
     match value.lower():
         case "gzip":
             return "gzip"

@@ -1,0 +1,43 @@
+"""What opens the way to an OTLP target: its TLS files, and what third parties' credential providers make."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ._environment import find_entry_point, import_module
+from ._guard import from_signal_handler
+from ._otlp import CREDENTIAL_PROVIDERS, OtlpTarget
+
+
+class CredentialError(Exception):
+    """A third party's credentials could not be had; the text is the warning."""
+
+
+def provided_credentials(target: OtlpTarget, kind: type) -> Any:
+    """Return what the credential provider makes, which must be a ``kind``; None if there is no provider."""
+    if not target.credential_provider:
+        return None
+    where = f"{target.credential_variable}={target.credential_provider!r} cannot be used"
+    point = find_entry_point(CREDENTIAL_PROVIDERS, target.credential_provider)
+    try:
+        made = point.load()() if point else None
+    except Exception as error:
+        if from_signal_handler(error):
+            raise
+        reason = f"{type(error).__name__}: {error}"
+        raise CredentialError(f"{where} ({reason}); what would need it is not sent.") from error
+    if not isinstance(made, kind):
+        raise CredentialError(f"{where} (it makes no {kind.__name__}); what would need it is not sent.")
+    return made
+
+
+def channel_credentials(target: OtlpTarget) -> Any:
+    """Return gRPC's credentials for a channel to ``target``, None if it goes without TLS."""
+    grpc = import_module("grpc")
+    credentials = provided_credentials(target, grpc.ChannelCredentials)
+    if credentials is None and not target.insecure:
+        files = (target.ca_file, target.key_file, target.certificate_file)
+        contents = (Path(name).read_bytes() if name else None for name in files)
+        credentials = grpc.ssl_channel_credentials(*contents)
+    return credentials
