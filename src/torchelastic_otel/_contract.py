@@ -187,6 +187,12 @@ EXIT_BARRIER_DURATION: Final = "torchelastic.exit_barrier.duration"
 RANDOM_TRACE: Final = "torchelastic.trace.random"
 """True where nothing identifies the job to its other nodes, so that this launcher has a
 trace of its own."""
+OTEL_SIGNAL: Final = "otel.signal"
+"""`logs`, `traces` or `metrics`, on the bridge's own metrics."""
+REASON: Final = "torchelastic_otel.reason"
+"""Why items were dropped: `rejected`, `unsupported`, `queue_full`, `spool_full`, `no_exporter`, …"""
+TRUNCATED: Final = "torchelastic.truncated"
+"""True for a span whose process died before it ended: it ends with the last that was recorded there."""
 
 # Values
 OUTCOME_SUCCEEDED: Final = "succeeded"
@@ -208,6 +214,19 @@ METRIC_HEARTBEATS: Final = "torchelastic.rendezvous.heartbeats"
 """Keep-alive events of the rendezvous. Counter, `{heartbeat}`."""
 METRIC_EVENTS: Final = "torchelastic.events"
 """Events that could not be read. Counter, `{event}`."""
+
+METRIC_EXPORTED: Final = "torchelastic_otel.exported"
+"""Log records, spans and requests of metrics that a backend took. Counter, `{item}`."""
+METRIC_DROPPED: Final = "torchelastic_otel.dropped"
+"""Those that are lost, by reason. Counter, `{item}`."""
+METRIC_REPLAYED: Final = "torchelastic_otel.spool.replayed"
+"""Those that earlier processes left in the spool, and this one sent. Counter, `{item}`."""
+
+DELIVERY_METRICS: Final = {
+    "exported": (METRIC_EXPORTED, "What a backend took"),
+    "dropped": (METRIC_DROPPED, "What is lost"),
+    "replayed": (METRIC_REPLAYED, "What earlier processes left, and this one sent"),
+}
 
 # torch's metadata keys → attributes. A key that is not here is lifted under PREFIX as it is.
 TORCH_KEYS: Final[dict[str, str]] = {

@@ -1,0 +1,109 @@
+"""What a spool keeps: single log records and spans, where they were to go, and the request they become."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .._environment import importing
+
+if TYPE_CHECKING:
+    from .._otlp import OtlpTarget
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """Something recorded, as it is sent."""
+
+    id: int
+    signal: str
+    """``logs``, ``traces`` or ``metrics``."""
+    scope_id: int
+    """Which header it belongs to; 0 for metrics."""
+    payload: bytes
+    """Serialized LogRecord or Span; for metrics a whole ExportMetricsServiceRequest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where a signal was to go."""
+
+    endpoint: str
+    """The URL without credentials, for people."""
+    fingerprint: str
+    """The same for the same protocol, endpoint and headers."""
+
+
+def destination_of(target: OtlpTarget) -> Destination:
+    """Return what the spool keeps of ``target``: enough to tell whether another one is the same."""
+    # Tenants are told apart by headers, by a client's certificate, or by what a third party provides.
+    who = [sorted(target.headers), target.certificate_file, target.key_file, target.credential_provider]
+    identity = json.dumps([target.protocol, target.endpoint, *who])
+    return Destination(_without_credentials(target.endpoint), hashlib.sha256(identity.encode()).hexdigest())
+
+
+def _without_credentials(endpoint: str) -> str:
+    """Leave out user and password, and the query: some backends take their key there."""
+    scheme, separator, rest = endpoint.partition("://") if "://" in endpoint else ("", "", endpoint)
+    authority, path = re.findall(r"\A([^/?#]*)([^?#]*)", rest)[0]
+    return f"{scheme}{separator}{authority.rpartition('@')[2]}{path}"
+
+
+def assemble(signal: str, items: Sequence[Item], header_of: Callable[[int], bytes]) -> bytes:
+    """Return the export request of ``items``, serialized: grouped by their header, in order.
+
+    Args:
+        signal: ``logs``, ``traces`` or ``metrics``.
+        items: of that signal.
+        header_of: returns the header of a scope id (``Spool.header``).
+    """
+    if signal == "metrics":  # whole requests, and requests one after the other are one
+        return b"".join(item.payload for item in items)
+    groups: dict[int, list[bytes]] = {}
+    for item in items:
+        groups.setdefault(item.scope_id, []).append(item.payload)
+    if signal == "logs":
+        with importing:
+            from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+
+        logs = ExportLogsServiceRequest()
+        for scope_id, payloads in groups.items():
+            resource_logs = logs.resource_logs.add()
+            resource_logs.MergeFromString(header_of(scope_id))
+            for payload in payloads:
+                resource_logs.scope_logs[0].log_records.add().MergeFromString(payload)
+        return bytes(logs.SerializeToString())
+    with importing:
+        from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+    traces = ExportTraceServiceRequest()
+    for scope_id, payloads in groups.items():
+        resource_spans = traces.resource_spans.add()
+        resource_spans.MergeFromString(header_of(scope_id))
+        for payload in payloads:
+            resource_spans.scope_spans[0].spans.add().MergeFromString(payload)
+    return bytes(traces.SerializeToString())
+
+
+def assemble_readable(
+    signal: str, items: Sequence[Item], header_of: Callable[[int], bytes]
+) -> tuple[bytes, list[Item]]:
+    """Return the request of the items that can be read, and those that cannot.
+
+    A power failure or a bad disk can spoil one; it must not keep back the others.
+    """
+    try:
+        return assemble(signal, items, header_of), []
+    except Exception:
+        good, bad = [], []
+        for item in items:
+            try:
+                assemble(signal, [item], header_of)
+                good.append(item)
+            except Exception:
+                bad.append(item)
+        return (assemble(signal, good, header_of) if good else b""), bad
