@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -12,6 +13,7 @@ _PREFIX = "TORCHELASTIC_OTEL_"
 _TRUE = ("true", "1", "yes", "on")
 _FALSE = ("false", "0", "no", "off")
 _LONGEST_EXIT_TIMEOUT_S = 3600.0
+_LARGEST_SPOOL = 2**40
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +28,14 @@ class Settings:
     """Goes into the trace id, exactly as it is written; "" if unset."""
     trace_url: str = ""
     """Link template that contains ``{trace_id}``; "" if unset."""
-    exit_timeout_s: float = 2.0
+    exit_timeout_s: float = 0.5
     """Longest time that the end of the process waits for delivery, in seconds."""
+    redact: str = ""
+    """Regular expression of what is replaced in every text that is sent; "" for nothing."""
+    spool_dir: str = ""
+    """Where undelivered telemetry is kept; "" for the default, "off" for nowhere but memory."""
+    spool_max_bytes: int = 64 * 1024 * 1024
+    """Most that is kept there."""
 
 
 def read_settings(environ: Mapping[str, str], warn: Warn) -> Settings:
@@ -49,7 +57,36 @@ def read_settings(environ: Mapping[str, str], warn: Warn) -> Settings:
             warn,
             unit="seconds",
         ),
+        redact=_redact(environ, warn),
+        spool_dir=_spool_dir(environ),
+        spool_max_bytes=int(
+            read_number(
+                environ,
+                _PREFIX + "SPOOL_MAX_BYTES",
+                defaults.spool_max_bytes,
+                _LARGEST_SPOOL,
+                warn,
+                unit="bytes",
+            )
+        ),
     )
+
+
+def _redact(environ: Mapping[str, str], warn: Warn) -> str:
+    name = _PREFIX + "REDACT"
+    value = environ.get(name, "")
+    try:
+        re.compile(value)
+    except (re.error, RecursionError, OverflowError) as error:
+        # What the pattern was to hide is not known: nothing of it may leave.
+        wrong_value(warn, name, value, f"a regular expression ({error})", "all texts are redacted")
+        return r"(?s).+"
+    return value
+
+
+def _spool_dir(environ: Mapping[str, str]) -> str:
+    value = read(environ, _PREFIX + "SPOOL_DIR")
+    return "off" if value.lower() in _FALSE else value
 
 
 def _heartbeats(environ: Mapping[str, str], warn: Warn) -> Literal["metric", "log"]:

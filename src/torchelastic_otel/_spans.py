@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from . import _contract as c
+from ._redaction import Redaction
 from ._values import Attributes, clean_all, clean_text
 
 if TYPE_CHECKING:
@@ -25,9 +26,17 @@ class OpenSpan:
     limit (OTEL_SPAN_EVENT_COUNT_LIMIT, 128) are worth its price, and memory stays bounded.
     """
 
-    __slots__ = ("_dropped", "_events", "_span", "context", "ended", "start_ns")
+    __slots__ = ("_dropped", "_events", "_redaction", "_span", "context", "ended", "start_ns")
 
-    def __init__(self, span: Any, context: SpanContext, start_ns: int, max_events: int | None) -> None:
+    def __init__(
+        self,
+        span: Any,
+        context: SpanContext,
+        start_ns: int,
+        max_events: int | None,
+        redaction: Redaction | None = None,
+    ) -> None:
+        self._redaction = redaction or Redaction()
         self._span = span
         self.context = context
         self.start_ns = start_ns
@@ -42,12 +51,12 @@ class OpenSpan:
         events = self._events
         if len(events) == events.maxlen:
             self._dropped += 1
-        events.append((name, time_ns, attributes))
+        events.append((name, time_ns, self._redaction.attributes(attributes)))
 
     def set(self, attributes: Mapping[str, Any]) -> None:
         """Set attributes."""
         if not self.ended:
-            self._span.set_attributes(clean_all(attributes))
+            self._span.set_attributes(self._redaction.attributes(clean_all(attributes)))
 
     def end(self, time_ns: int, outcome: str | None = None, description: str = "") -> None:
         """End the span once, its status drawn from ``outcome``: failed is Error, succeeded Ok, else Unset."""
@@ -66,7 +75,7 @@ class OpenSpan:
         if outcome is not None:
             span.set_attribute(c.OUTCOME, outcome)
         if outcome == c.OUTCOME_FAILED:
-            span.set_status(Status(StatusCode.ERROR, clean_text(description)))
+            span.set_status(Status(StatusCode.ERROR, self._redaction.text(clean_text(description))))
         elif outcome == c.OUTCOME_SUCCEEDED:
             span.set_status(Status(StatusCode.OK))
         # A clock that was set back must not make a span end before it began.
@@ -106,8 +115,7 @@ def start_span(
         telemetry.ids.trace_id = trace_id
     telemetry.ids.span_id = span_id
     links: Sequence[Link] = [Link(link)] if link is not None else ()
-    span = telemetry.tracer.start_span(
-        name, context, attributes=clean_all(attributes), links=links, start_time=start_ns
-    )
+    known = telemetry.redaction.attributes(clean_all(attributes))
+    span = telemetry.tracer.start_span(name, context, attributes=known, links=links, start_time=start_ns)
     telemetry.ids.span_id = telemetry.ids.trace_id = 0
-    return OpenSpan(span, span.get_span_context(), start_ns, telemetry.max_span_events)
+    return OpenSpan(span, span.get_span_context(), start_ns, telemetry.max_span_events, telemetry.redaction)
