@@ -32,6 +32,8 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcess
 from opentelemetry.trace import Link
 
 from otlp_receiver import MetricPoint, OtlpReceiver, Request, TlsFiles
+from torchelastic_otel._credentials import CredentialError
+from torchelastic_otel._encoding import encode_logs, encode_spans
 from torchelastic_otel._environment import (
     BatchSettings,
     LogLimits,
@@ -44,9 +46,13 @@ from torchelastic_otel._environment import (
     sampler_from_env,
     span_limits_from_env,
 )
-from torchelastic_otel._exporters import ExporterPlan, load_exporter, load_exporters, plan_exporters
+from torchelastic_otel._exporters import ExporterPlan, load_exporter, plan_exporters
+from torchelastic_otel._metric_export import metric_exporter
+from torchelastic_otel._redaction import Redaction
 from torchelastic_otel._resource import build_resource, resource_attributes
 from torchelastic_otel._settings import Settings, read_settings
+from torchelastic_otel._spool import Item, assemble
+from torchelastic_otel._transport import Answer, make_sender
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "configuration.md"
 SIGNALS: tuple[Signal, ...] = get_args(Signal)
@@ -76,6 +82,7 @@ def env(monkeypatch: pytest.MonkeyPatch) -> SetEnv:
             r"(OTEL|TORCHELASTIC|SLURM|KUBERNETES|K8S|MY_POD|POD|GRPC)_|.*_PROXY$|.*CA_BUNDLE$", name, re.I
         ):
             monkeypatch.delenv(name)
+    monkeypatch.setenv("TORCHELASTIC_OTEL_SPOOL_DIR", "off")
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.setenv(name, "127.0.0.1,localhost")
 
@@ -157,10 +164,50 @@ def endpoint_of(receiver: OtlpReceiver, protocol: str) -> dict[str, str]:
     return {"OTEL_EXPORTER_OTLP_PROTOCOL": protocol, "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}
 
 
-def load(signal: Signal) -> tuple[list[Any], list[str]]:
+class Sending:
+    """What the bridge does with OTLP, in the SDK's form of an exporter: encode, assemble, send."""
+
+    def __init__(self, plan: ExporterPlan) -> None:
+        assert plan.otlp is not None
+        self._signal, self._timeout_s = plan.signal, plan.otlp.timeout_s
+        self._sender = make_sender(plan.signal, plan.otlp)
+        self.answers: list[Answer] = []
+
+    def export(self, batch: Sequence[Any]) -> None:
+        """Send a batch."""
+        for header, payloads in (encode_logs if self._signal == "logs" else encode_spans)(batch):
+            items = [Item(number, self._signal, 1, payload) for number, payload in enumerate(payloads)]
+            self.send(assemble(self._signal, items, {1: header}.__getitem__))
+
+    def send(self, request: bytes, *, last_only: bool = True) -> None:
+        """Send a request."""
+        self.answers.append(self._sender.send(request, self._timeout_s))
+
+    def shutdown(self) -> None:
+        """Close the connections."""
+        self._sender.close()
+
+    def force_flush(self, timeout_millis: int = 0) -> bool:
+        """Do nothing: it is sent already."""
+        return True
+
+
+def load(signal: Signal, warn: Callable[[str], None] | None = None) -> tuple[list[Any], list[str]]:
     """Return the exporters that the environment asks for, and what was warned of."""
     warnings: list[str] = []
-    return load_exporters(signal, os.environ, warnings.append), warnings
+    warn = warn or warnings.append
+    exporters = []
+    for plan in plan_exporters(signal, os.environ, warn):
+        if plan.otlp is None:
+            exporters.append(load_exporter(plan, warn))
+            continue
+        try:
+            sending = Sending(plan)
+        except CredentialError as error:
+            warn(str(error))
+            continue
+        exporters.append(metric_exporter(sending.send, warn) if signal == "metrics" else sending)
+    return [exporter for exporter in exporters if exporter is not None], warnings
 
 
 def export(signal: Signal, exporters: Sequence[Any], resource: Resource | None = None) -> None:
@@ -240,22 +287,6 @@ def python(code: str, **variables: str) -> str:
     return done.stdout
 
 
-@pytest.fixture
-def third_party(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
-    """Return a function that installs a distribution: its entry points and its one module's source."""
-
-    def install(entry_points: str, source: str) -> None:
-        (tmp_path / "vendor_stuff.py").write_text(textwrap.dedent(source))
-        info = tmp_path / "vendor_stuff-1.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: vendor-stuff\nVersion: 1\n")
-        (info / "entry_points.txt").write_text(textwrap.dedent(entry_points))
-        monkeypatch.syspath_prepend(tmp_path)
-        monkeypatch.delitem(sys.modules, "vendor_stuff", raising=False)
-
-    return install
-
-
 # --- which exporters ------------------------------------------------------------------------------
 
 
@@ -298,7 +329,10 @@ def test_several_exporters_are_all_made_once(env: SetEnv, receiver: OtlpReceiver
     env({f"OTEL_{signal.upper()}_EXPORTER": "otlp, console,otlp_proto_http,"})
     exporters, warnings = load(signal)
     assert warnings == []
-    assert sorted(type(exporter).__name__[:4] for exporter in exporters) == ["Cons", "OTLP"]
+    assert sorted(type(exporter).__name__[:4] for exporter in exporters) == [
+        "Cons",
+        "Outb" if signal == "metrics" else "Send",
+    ]
 
 
 @each_signal
@@ -1293,10 +1327,11 @@ def test_limit_that_the_sdk_chokes_on_while_it_is_imported(env: SetEnv, value: s
         """
         import os, threading
         from torchelastic_otel._environment import span_limits_from_env
-        from torchelastic_otel._exporters import load_exporters
+        from torchelastic_otel._exporters import load_exporter, plan_exporters
         warnings, names = [], []
         def load(signal):
-            names.extend(type(e).__name__ for e in load_exporters(signal, os.environ, warnings.append))
+            for plan in plan_exporters(signal, os.environ, warnings.append):
+                names.append(type(load_exporter(plan, warnings.append)).__name__)
         threads = [threading.Thread(target=load, args=[signal]) for signal in ("traces", "logs", "metrics")]
         for thread in threads: thread.start()
         for thread in threads: thread.join()
@@ -1305,9 +1340,10 @@ def test_limit_that_the_sdk_chokes_on_while_it_is_imported(env: SetEnv, value: s
         print(warnings, repr(os.environ["OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT"]))
         """,
         OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT=value,
+        **{f"OTEL_{signal.upper()}_EXPORTER": "console" for signal in SIGNALS},
     )
     names, rest = printed.splitlines()
-    assert names == "['OTLPLogExporter', 'OTLPMetricExporter', 'OTLPSpanExporter']"
+    assert names == "['ConsoleLogRecordExporter', 'ConsoleMetricExporter', 'ConsoleSpanExporter']"
     assert rest.endswith(repr(value))
     assert rest.count("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT") == (1 if value else 0)
 
@@ -1699,19 +1735,20 @@ def test_signals_may_be_loaded_in_parallel(env: SetEnv, protocol: str) -> None:
     printed = python(
         """
         import os, threading
-        from torchelastic_otel._exporters import load_exporters
+        from torchelastic_otel._exporters import plan_exporters
+        from torchelastic_otel._transport import make_sender
         together, made = threading.Barrier(3), []
         def load(signal):
             together.wait()
-            made.extend(load_exporters(signal, os.environ, made.append))
+            made.extend(make_sender(signal, plan.otlp) for plan in plan_exporters(signal, os.environ, print))
         threads = [threading.Thread(target=load, args=[signal]) for signal in ("traces", "logs", "metrics")]
         for thread in threads: thread.start()
         for thread in threads: thread.join()
-        print(sorted(type(exporter).__name__ for exporter in made))
+        print(len(made))
         """,
         OTEL_EXPORTER_OTLP_PROTOCOL=protocol,
     )
-    assert printed.strip() == "['OTLPLogExporter', 'OTLPMetricExporter', 'OTLPSpanExporter']"
+    assert printed.strip() == "3"
 
 
 # --- our own settings -----------------------------------------------------------------------------
@@ -1727,7 +1764,7 @@ def settings_of(**variables: str) -> tuple[Settings, list[str]]:
 def test_settings_by_default() -> None:
     """Nothing need be set; what is read cannot be changed."""
     settings, warnings = settings_of()
-    assert settings == Settings("metric", True, "", "", 2.0)
+    assert settings == Settings("metric", True, "", "", 0.5, "", "", 64 * 1024 * 1024)
     assert warnings == []
     with pytest.raises(FrozenInstanceError):
         settings.heartbeats = "log"  # type: ignore[misc]
@@ -1764,9 +1801,31 @@ def test_exit_timeout_setting() -> None:
     assert settings_of(EXIT_TIMEOUT="3600")[0].exit_timeout_s == 3600.0
 
 
+def test_redact_setting() -> None:
+    """A regular expression; one that is none redacts everything, since nobody knows what it was to hide."""
+    assert settings_of(REDACT="pass(word)?=.*")[0].redact == "pass(word)?=.*"
+    settings, [warning] = settings_of(REDACT="(")
+    assert "TORCHELASTIC_OTEL_REDACT='('" in warning
+    assert Redaction(settings.redact).text("secret\nand more") == "[redacted]"
+
+
+def test_spool_dir_setting() -> None:
+    """A directory, or the usual words for none."""
+    assert settings_of(SPOOL_DIR="/data/spool")[0].spool_dir == "/data/spool"
+    for value in ("off", "OFF", "no", "false", "0"):
+        assert settings_of(SPOOL_DIR=value) == (Settings(spool_dir="off"), [])
+
+
+def test_spool_max_bytes_setting() -> None:
+    """Bytes, up to a tebibyte."""
+    assert settings_of(SPOOL_MAX_BYTES="1000000")[0].spool_max_bytes == 1_000_000
+
+
 @pytest.mark.parametrize(
     ("name", "value", "accepted"),
     [
+        ("SPOOL_MAX_BYTES", "lots", "bytes"),
+        ("SPOOL_MAX_BYTES", "-1", "bytes"),
         ("HEARTBEATS", "span", "'log'"),
         ("SPAN_EVENTS", "maybe", "true or false"),
         ("TRACE_URL", "https://tempo.example/", "{trace_id}"),
@@ -1843,6 +1902,9 @@ COVERED: dict[str, Callable[..., object]] = {
     "TORCHELASTIC_OTEL_TRACE_SEED": test_trace_seed_setting,
     "TORCHELASTIC_OTEL_TRACE_URL": test_trace_url_setting,
     "TORCHELASTIC_OTEL_EXIT_TIMEOUT": test_exit_timeout_setting,
+    "TORCHELASTIC_OTEL_REDACT": test_redact_setting,
+    "TORCHELASTIC_OTEL_SPOOL_DIR": test_spool_dir_setting,
+    "TORCHELASTIC_OTEL_SPOOL_MAX_BYTES": test_spool_max_bytes_setting,
 }
 """The test that observes each variable of the document."""
 

@@ -455,6 +455,7 @@ class Harness:
             "PYTHONPATH": str(self.directory / "site"),
             "PYTHONUNBUFFERED": "1",
             "TORCHRUN_HARNESS_SOCKET": self._name,
+            "TORCHELASTIC_OTEL_SPOOL_DIR": str(self.directory / "spool"),
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
         }
         if not bridge:

@@ -98,7 +98,7 @@ class Bridge:
             first = not self._running
             self._ring()
             if first and _NO_LATE_THREADS and item[0] not in (FACT, REQUEST):
-                self.ask(lambda _: self._wait_loaded(), _LOAD_S)
+                self.wait_loaded(_LOAD_S)
 
     def fact(self, fact: Fact, *, urgent: bool = False) -> None:
         """Queue what the agent did."""
@@ -135,6 +135,26 @@ class Bridge:
         self.put((REQUEST, request), urgent=True)
         return request.answer if request.done.acquire(timeout=max(0.0, timeout_s)) else None
 
+    def secure(self, timeout_s: float, *, loading: bool = True) -> None:
+        """Wait until all that is queued is in the spool, at most for ``timeout_s`` seconds.
+
+        Without ``loading`` nobody waits while telemetry is still being loaded.
+        """
+        if loading or self._telemetry is not None:
+            self.ask(_nothing, timeout_s)
+
+    def last_words(self, timeout_s: float) -> None:
+        """Get everything out, at most for ``timeout_s`` seconds: the process may end when it returns."""
+        deadline = time.monotonic() + timeout_s
+        self.secure(timeout_s)
+        self.flush(max(0.0, deadline - time.monotonic()))
+
+    def wait_loaded(self, timeout_s: float) -> None:
+        """Wait until everything that sends is loaded, at most for ``timeout_s`` seconds."""
+        if self._running or self._queue:
+            deadline = time.monotonic() + timeout_s
+            self.ask(lambda _: self._wait_loaded(deadline), timeout_s)
+
     @property
     def off(self) -> bool:
         """Whether nothing is to be sent: the SDK is disabled, or could not be set up."""
@@ -148,7 +168,26 @@ class Bridge:
     @property
     def exit_timeout_s(self) -> float:
         """How long the end of the process may wait for telemetry."""
-        return self._settings.exit_timeout_s if self._settings is not None else 2.0
+        return self._settings.exit_timeout_s if self._settings is not None else 0.5
+
+    def close(self, timeout_s: float) -> None:
+        """Remove a spool in which nothing is left, if that can be done within ``timeout_s`` seconds.
+
+        On the bridge's thread: the host's own never waits for a disk without a bound.
+        """
+        if self._running:
+            self.ask(lambda _: self._close(timeout_s / 2), timeout_s)
+
+    def disown(self) -> None:
+        """In a forked child: leave the spool to the parent."""
+        if self._telemetry is not None:
+            self._telemetry.durable.disown()
+
+    def left(self) -> str:
+        """Say what is not delivered and where it is; "" if nothing is left."""
+        if self._telemetry is None:
+            return ""
+        return self._telemetry.durable.summary()
 
     # The bridge's own thread
 
@@ -173,13 +212,21 @@ class Bridge:
             self._urgent = False
             self._rung = False
             self._drain(engine)
-            settled = engine.settle()
-            if self._telemetry is not None:
-                self._telemetry.publish_counts()
+            try:
+                settled = engine.settle()
+                if self._telemetry is not None:
+                    self._telemetry.commit()
+                    self._telemetry.publish_counts()
+            except Exception as error:
+                note_internal_error("keeping what was recorded", error)
 
-    def _wait_loaded(self) -> None:
+    def _close(self, timeout_s: float) -> None:
         if self._telemetry is not None:
-            self._telemetry.wait_loaded(time.monotonic() + _LOAD_S)
+            self._telemetry.durable.close(timeout_s)
+
+    def _wait_loaded(self, deadline: float) -> None:
+        if self._telemetry is not None:
+            self._telemetry.wait_loaded(deadline)
 
     def _linger(self) -> None:
         """Let the agent finish what it is doing: its events come in bursts, and it is in a hurry."""
@@ -194,7 +241,7 @@ class Bridge:
         from ._telemetry import Telemetry
 
         self._settings = read_settings(os.environ, _warn)
-        self._telemetry = Telemetry(os.environ, _warn, self._providers)
+        self._telemetry = Telemetry(os.environ, _warn, self._providers, self._settings)
         return Engine(self._telemetry, self._settings, os.environ)
 
     def _drain(self, engine: Engine) -> None:
@@ -238,6 +285,8 @@ class Bridge:
     def _fulfil(self, engine: Engine, request: _Request) -> None:
         try:
             if request.question is not None:
+                if self._telemetry is not None:
+                    self._telemetry.commit()
                 request.answer = request.question(engine)
                 return
             if request.ending:
@@ -245,6 +294,10 @@ class Bridge:
             request.answer = self._telemetry is None or self._telemetry.flush(request.deadline)
         finally:
             request.done.release()
+
+
+def _nothing(_engine: Engine) -> None:
+    """Ask nothing: what was queued before a question is in the spool before it is answered."""
 
 
 def _uncaught() -> Raised | None:
@@ -286,6 +339,7 @@ def use_providers(providers: Providers | None) -> None:
     _providers = providers
     if _bridge is not None:
         _bridge.flush(_bridge.exit_timeout_s, ending=True)
+        _bridge.close(_bridge.exit_timeout_s)
         _bridge = None
 
 
@@ -313,6 +367,7 @@ def _after_fork() -> None:
     if _bridge is not None:
         # Nothing of gRPC's may be freed here, neither the bridge's nor what its calls left behind: a channel
         # ends threads that are not there in the child, and that kills it.
+        _bridge.disown()
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(_bridge))
         gc.freeze()
     _bridge = None
@@ -326,11 +381,19 @@ def _at_exit() -> None:
     if current is None or _gave_up:
         return
     with _signals_ignored():
+        # A process of one event may end before anything is loaded; that is not the backend's time.
+        current.wait_loaded(_LOAD_S)
+        deadline = time.monotonic() + current.exit_timeout_s
         _gave_up = not current.flush(current.exit_timeout_s, ending=True)
+        if not _gave_up:
+            current.close(max(0.0, deadline - time.monotonic()))
     if _gave_up:
+        left = current.left()
         logger.warning(
-            "telemetry was not all sent within %.1f s (TORCHELASTIC_OTEL_EXIT_TIMEOUT).",
-            current.exit_timeout_s,
+            "%s",
+            left
+            or f"telemetry was not all sent within {current.exit_timeout_s:g} s "
+            "(TORCHELASTIC_OTEL_EXIT_TIMEOUT).",
         )
 
 

@@ -27,7 +27,7 @@ class Batcher(Generic[T]):
 
     Args:
         signal: "logs" or "traces", for messages and thread names.
-        load: makes the export functions (one per exporter); called once, on the delivery thread.
+        load: makes the export function; called once, on the delivery thread. None if it cannot be made.
         delay_s: longest time that an item waits for others, in seconds.
         max_batch: items per export.
         max_queue: items kept while the exporter is busy; beyond it the oldest is dropped and counted.
@@ -36,13 +36,13 @@ class Batcher(Generic[T]):
     def __init__(
         self,
         signal: str,
-        load: Callable[[], list[Export[T]]],
+        load: Callable[[], Export[T] | None],
         *,
         delay_s: float,
         max_batch: int,
         max_queue: int,
     ) -> None:
-        self._signal = signal
+        self.signal = signal
         self._load = load
         self._delay_s = delay_s
         self._max_batch = max_batch
@@ -53,7 +53,7 @@ class Batcher(Generic[T]):
         self._hurried = 0
         self.dropped = 0
         self._loaded = threading.Event()
-        self._exports: list[Export[T]] = []  # held here, too: see what a forked child does with its bridge
+        self._export: Export[T] | None = None  # held here, too: see what a forked child does with its bridge
         threading.Thread(target=self._run, name=f"torchelastic-otel-{signal}", daemon=True).start()
 
     def put(self, item: T) -> None:
@@ -88,7 +88,7 @@ class Batcher(Generic[T]):
     def _lost(self, count: int, why: str) -> None:
         self.dropped += count
         say_once(
-            f"dropped:{self._signal}", f"telemetry is being lost: {self._signal} could not be sent, {why}."
+            f"dropped:{self.signal}", f"telemetry is being lost: {self.signal} could not be sent, {why}."
         )
 
     def _run(self) -> None:
@@ -96,19 +96,14 @@ class Batcher(Generic[T]):
         suppress_instrumentation()
         try:
             with loading():
-                exports = self._load()
+                self._export = self._load()
         except Exception as error:
-            note_internal_error(f"loading the {self._signal} exporter", error)
-            exports = []
-        self._exports = exports
+            note_internal_error(f"loading the {self.signal} exporter", error)
         self._loaded.set()
         while True:
             batch = self._next()
-            for export in exports:
-                self._export(export, batch)
+            self._send(batch)
             with self._changed:
-                if not exports:
-                    self._lost(len(batch), "its exporter could not be loaded")
                 self._out = self._taken
                 self._changed.notify_all()
 
@@ -123,10 +118,13 @@ class Batcher(Generic[T]):
             self._taken += len(batch)
             return batch
 
-    def _export(self, export: Export[T], batch: Sequence[T]) -> None:
-        why = "the exporter says why"
+    def _send(self, batch: Sequence[T]) -> None:
+        delivered, why = False, "the exporter says why"
         try:
-            delivered = export(batch)
+            if self._export is None:
+                why = "its exporter could not be loaded"
+            else:
+                delivered = self._export(batch)
         except Exception as error:  # as some versions of the stock exporters do when nobody listens
             delivered, why = False, f"{type(error).__name__}: {error}"
         if not delivered:

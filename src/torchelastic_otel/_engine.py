@@ -68,7 +68,7 @@ class Engine:
         """Take what could not be translated or placed as a raw record, and count it."""
         note_internal_error("translating an event", error)
         self._telemetry.emit(unparsed(text, created_ns))
-        self._count_event(c.EVENT_UNPARSED, "")
+        self._count_event(c.EVENT_UNPARSED)
 
     def fact(self, fact: f.Fact) -> None:
         """Take what the agent did."""
@@ -172,10 +172,8 @@ class Engine:
                 reader.after(event)
                 self._forget_if_ended(key, job)
 
-    def _count_event(self, name: str, source: str) -> None:
-        self._telemetry.count(
-            c.METRIC_EVENTS, {c.EVENT: name, c.SOURCE: source}, "{event}", "Events recorded"
-        )
+    def _count_event(self, name: str) -> None:
+        self._telemetry.count(c.METRIC_EVENTS, {c.EVENT: name}, "{event}", "Events recorded")
 
     def _context(self, event: Event, span: SpanContext | None) -> SpanContext | None:
         """Where a record without a job belongs: the caller's span, else the span this process was given."""

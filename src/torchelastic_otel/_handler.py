@@ -46,7 +46,7 @@ class OtelHandler(logging.Handler):
             text = record.msg if not record.args and type(record.msg) is str else record.getMessage()
             bridge().put((TEXT, text, int(record.created * 1e9), record.threadName, _current_span()))
             if _LAST_WORDS in text:
-                bridge().flush(_LAST_WORDS_S)
+                bridge().last_words(_LAST_WORDS_S)
         except Exception as error:
             if from_signal_handler(error):
                 raise
@@ -85,7 +85,7 @@ def _submit_event(event: Any) -> None:
     fields = (event.name, event.source, event.timestamp, metadata)
     bridge().put((EVENT, fields, time.time_ns(), _current_span()))
     if event.name == _LAST_WORDS:
-        bridge().flush(_LAST_WORDS_S)
+        bridge().last_words(_LAST_WORDS_S)
 
 
 def submit_rendezvous_event(event: Any) -> None:

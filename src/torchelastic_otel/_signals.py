@@ -30,6 +30,7 @@ class SignalWatch:
         self._tell = tell
         self._signals: list[int] = []
         self._dying = threading.Lock()
+        self._dying_thread = 0
         self._pipe: tuple[int, int] | None = None
 
     def install(self) -> None:
@@ -85,8 +86,11 @@ class SignalWatch:
             own_threads.discard(threading.get_ident())
 
     def _die(self, number: int) -> None:
-        # Whoever comes second waits here for the end.
+        if self._dying_thread == threading.get_ident():
+            return  # another signal while this thread is saying so of the first
+        # Another thread that comes second waits here for the end.
         with self._dying:
+            self._dying_thread = threading.get_ident()
             try:
                 self._tell(signal.Signals(number).name)
             finally:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from . import _contract as c
 from ._delivery import Batcher
+from ._encoding import encode_logs, encode_spans
 from ._translate import SEVERITY_TEXT, Event
 from ._version import __version__
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext
 
     from ._environment import LogLimits
+    from ._outbox import Outbox
 
 _uids = itertools.count(1)
 _process_uid: list[tuple[int, str]] = []
@@ -41,15 +43,30 @@ class LogSink(Protocol):
     def emit(self, record: Event) -> None:
         """Send a record on its way."""
 
+    def commit(self) -> None:
+        """Make sure that what was emitted outlives the process, where there is a spool."""
+
 
 class SpanQueue:
-    """Span processor that hands ended, sampled spans to the delivery thread."""
+    """Span processor that hands ended, sampled spans to the outbox and to delivery threads.
 
-    def __init__(self, batcher: Batcher[ReadableSpan]) -> None:
-        self._batcher = batcher
+    Spans are kept in the spool from their start on, so that those of a process that is killed are not lost.
+
+    Args:
+        outbox: keeps and sends spans by OTLP; None if they don't go there.
+        batchers: send them by other exporters.
+    """
+
+    def __init__(self, outbox: Outbox | None, batchers: Sequence[Batcher[ReadableSpan]]) -> None:
+        self._outbox = outbox
+        self._batchers = batchers
+        self._ended: list[ReadableSpan] = []
+        self._open: dict[int, tuple[Any, int]] = {}
 
     def on_start(self, span: Any, parent_context: Context | None = None) -> None:
-        """Do nothing: only ended spans travel."""
+        """Keep a sampled span from its start on."""
+        if self._outbox is not None and span.context.trace_flags.sampled:
+            self._open[span.context.span_id] = (span, -1)
 
     def _on_ending(self, span: Any) -> None:
         """Do nothing."""
@@ -57,29 +74,69 @@ class SpanQueue:
     def on_end(self, span: ReadableSpan) -> None:
         """Queue the span if it was sampled."""
         if span.context is not None and span.context.trace_flags.sampled:
-            self._batcher.put(span)
+            if self._outbox is not None:
+                self._ended.append(span)
+            for batcher in self._batchers:
+                batcher.put(span)
+
+    def commit(self) -> None:
+        """Put what ended, and what is known of open spans, into the spool."""
+        if self._outbox is None:
+            return
+        ended, self._ended = self._ended, []
+        if ended:
+            self._outbox.put(encode_spans(ended), time.time_ns())
+            closed = [span.context.span_id for span in ended if span.context is not None]
+            for span_id in closed:
+                self._open.pop(span_id, None)
+            self._outbox.close_spans([f"{span_id:016x}" for span_id in closed])
+        for span_id, (span, told) in self._open.items():
+            known = len(span.attributes)
+            if known != told:
+                self._outbox.open_span(f"{span_id:016x}", encode_spans([span]))
+                self._open[span_id] = (span, known)
 
     def shutdown(self) -> None:
         """Do nothing: the bridge flushes with a deadline of its own."""
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Flush the delivery thread."""
-        return self._batcher.flush(time.monotonic() + timeout_millis / 1000)
+        """Do nothing: the bridge flushes by itself."""
+        return True
 
 
 class OwnLogs:
-    """Log records straight to the delivery thread.
+    """Log records to the outbox and to delivery threads, without the SDK's logger.
 
-    The SDK's logger spends more on copying attributes than all the rest of the bridge on an event, so that
-    records take the SDK's form only where they are exported, off the critical path.
+    That spends more on copying attributes than all the rest of the bridge on an event.
     """
 
-    def __init__(self, batcher: Batcher[Event]) -> None:
-        self._batcher = batcher
+    def __init__(
+        self,
+        outbox: Outbox | None,
+        batchers: Sequence[Batcher[Event]],
+        readable: Callable[[], ReadableRecords],
+    ) -> None:
+        self._outbox = outbox
+        self._batchers = batchers
+        self._make_readable = readable
+        self._readable: ReadableRecords | None = None
+        self._waiting: list[Event] = []
 
     def emit(self, record: Event) -> None:
         """Queue the record."""
-        self._batcher.put(record)
+        if self._outbox is not None:
+            self._waiting.append(record)
+        for batcher in self._batchers:
+            batcher.put(record)
+
+    def commit(self) -> None:
+        """Put what was emitted into the spool."""
+        if self._outbox is None or not self._waiting:
+            return
+        waiting, self._waiting = self._waiting, []
+        if self._readable is None:
+            self._readable = self._make_readable()
+        self._outbox.put(encode_logs(self._readable.batch(waiting)), time.time_ns())
 
 
 class ProviderLogs:
@@ -102,6 +159,9 @@ class ProviderLogs:
             attributes={**record.attributes, c.LOG_RECORD_UID: new_uid()},
             event_name=record.name,
         )
+
+    def commit(self) -> None:
+        """Do nothing: the program's own processors hold the records."""
 
 
 def _context_of(span: SpanContext | None) -> Context:
@@ -160,6 +220,10 @@ class ReadableRecords:
             return attributes
         from opentelemetry.attributes import BoundedAttributes
 
-        return BoundedAttributes(
-            limits.attribute_count, attributes, immutable=False, max_value_len=limits.value_length
+        # The SDK's would drop the first ones, which say most, with a warning for each.
+        kept = dict(itertools.islice(attributes.items(), limits.attribute_count))
+        bounded = BoundedAttributes(
+            limits.attribute_count, kept, immutable=False, max_value_len=limits.value_length
         )
+        bounded.dropped = len(attributes) - len(kept)
+        return bounded

@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING, Any
 from . import _contract as c
 from . import _environment as env
 from ._delivery import Batcher, Export, Flusher
+from ._durable import Durable
 from ._guard import say_once
 from ._identity import new_span_id
 from ._providers import Providers, global_providers
+from ._redaction import Redaction
+from ._settings import Settings
 from ._sinks import LogSink, OwnLogs, ProviderLogs, ReadableRecords, SpanQueue
 from ._translate import Event
 from ._version import __version__
@@ -29,8 +32,13 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace.id_generator import IdGenerator
     from opentelemetry.trace import Tracer, TracerProvider
 
+    from ._environment import Signal
+    from ._exporters import ExporterPlan
+    from ._outbox import Outbox
+
 
 _METRIC_EXPORT_TIMEOUT_MS = 30_000
+_AT_ONCE = env.BatchSettings(delay_s=0.0, max_batch=1, max_queue=1024)
 
 
 class NextIds:
@@ -62,10 +70,15 @@ class Telemetry:
         environ: the process's environment; ``OTEL_*`` is read from it.
         warn: takes one clear sentence for each thing that is wrong in it.
         providers: injected providers; those that are missing are the program's global ones, else built here.
+        settings: our own settings.
     """
 
     def __init__(
-        self, environ: Mapping[str, str], warn: Callable[[str], None], providers: Providers | None = None
+        self,
+        environ: Mapping[str, str],
+        warn: Callable[[str], None],
+        providers: Providers | None = None,
+        settings: Settings | None = None,
     ) -> None:
         self._environ = environ
         self._warn = warn
@@ -78,6 +91,9 @@ class Telemetry:
         found = global_providers()
         self._flushers: list[Flusher] = []
         self._batchers: list[Batcher[Any]] = []
+        self.redaction = Redaction(settings.redact if settings is not None else "")
+        self.durable = Durable(settings or Settings(), warn)
+        self._spans: SpanQueue | None = None
         self._resource: Resource | None = None
         configured = self._declared()
         self.tracer = self._make_tracer(
@@ -91,6 +107,7 @@ class Telemetry:
         )
         self._counted: dict[tuple[str, str, str, tuple[tuple[str, str], ...]], int] = {}
         self._counters: dict[str, Any] = {}
+        self._told_counts: dict[tuple[str, str, str], int] = {}
 
     def _declared(self) -> Providers:
         """Providers that ``OTEL_CONFIG_FILE`` declares, if it is set."""
@@ -142,9 +159,10 @@ class Telemetry:
             span_limits=limits,
             shutdown_on_exit=False,
         )
-        batcher = self._batcher("traces", _export_spans)
-        if batcher is not None:
-            provider.add_span_processor(SpanQueue(batcher))  # type: ignore[arg-type]  # likewise a duck
+        outbox, batchers = self._ways_out("traces", _export_spans)
+        if outbox is not None or batchers:
+            self._spans = SpanQueue(outbox, batchers)
+            provider.add_span_processor(self._spans)  # type: ignore[arg-type]  # likewise a duck
         else:
             self.exports_spans = False
         return provider.get_tracer(c.SCOPE, __version__)
@@ -155,8 +173,8 @@ class Telemetry:
         if provider is not None:
             self._flush_too("logs", provider)
             return ProviderLogs(provider)
-        batcher = self._batcher("logs", self._export_logs)
-        return None if batcher is None else OwnLogs(batcher)
+        outbox, batchers = self._ways_out("logs", self._export_logs)
+        return OwnLogs(outbox, batchers, self._readable) if outbox is not None or batchers else None
 
     @property
     def resource(self) -> Resource:
@@ -167,24 +185,41 @@ class Telemetry:
             self._resource = build_resource(self._environ, self._warn)
         return self._resource
 
-    def _batcher(self, signal: str, adapt: Callable[[Any], Export[Any]]) -> Batcher[Any] | None:
-        from ._exporters import load_exporters, plan_exporters
+    def _ways_out(
+        self, signal: Signal, adapt: Callable[[Any], Export[Any]]
+    ) -> tuple[Outbox | None, list[Batcher[Any]]]:
+        """Return where a signal goes by OTLP, and where by other exporters."""
+        from ._exporters import load_exporter, plan_exporters
 
-        if not plan_exporters(signal, self._environ, self._warn):  # type: ignore[arg-type]  # one of the literals
-            return None
+        outbox: Outbox | None = None
+        batchers: list[Batcher[Any]] = []
+        for plan in plan_exporters(signal, self._environ, self._warn):
+            settings = env.batch_settings(signal, self._environ, self._warn)
+            if plan.otlp is not None and outbox is None:
+                outbox = self.durable.outbox(signal, plan.otlp, settings)
+                continue
 
-        def load() -> list[Export[Any]]:
-            return [adapt(exporter) for exporter in load_exporters(signal, self._environ, self._warn)]  # type: ignore[arg-type]
+            def load(plan: ExporterPlan = plan) -> Export[Any] | None:
+                exporter = load_exporter(plan, self._warn)
+                return None if exporter is None else adapt(exporter)
 
-        settings = env.batch_settings(signal, self._environ, self._warn)  # type: ignore[arg-type]
-        batcher: Batcher[Any] = Batcher(
-            signal, load, delay_s=settings.delay_s, max_batch=settings.max_batch, max_queue=settings.max_queue
-        )
-        self._batchers.append(batcher)
-        return batcher
+            batchers.append(
+                Batcher(
+                    signal,
+                    load,
+                    delay_s=settings.delay_s,
+                    max_batch=settings.max_batch,
+                    max_queue=settings.max_queue,
+                )
+            )
+        self._batchers += batchers
+        return outbox, batchers
+
+    def _readable(self) -> ReadableRecords:
+        return ReadableRecords(self.resource, env.log_limits_from_env(self._environ, self._warn))
 
     def _export_logs(self, exporter: Any) -> Export[Event]:
-        readable = ReadableRecords(self.resource, env.log_limits_from_env(self._environ, self._warn))
+        readable = self._readable()
 
         def export(batch: Sequence[Event]) -> bool:
             return _succeeded(exporter.export(readable.batch(batch)))
@@ -193,17 +228,40 @@ class Telemetry:
 
     def emit(self, record: Event) -> None:
         """Send a log record on its way."""
+        record.body = self.redaction.text(record.body)
+        record.attributes = dict(self.redaction.attributes(record.attributes))
         if self._logs is not None:
             self._logs.emit(record)
 
-    def count(self, name: str, attributes: Mapping[str, str], unit: str, description: str) -> None:
-        """Add one to the counter ``name``."""
+    def commit(self) -> None:
+        """Put everything so far into the spool: from here on it outlives the process."""
+        if self._logs is not None:
+            self._logs.commit()
+        if self._spans is not None:
+            self._spans.commit()
+
+    def count(
+        self, name: str, attributes: Mapping[str, str], unit: str, description: str, amount: int = 1
+    ) -> None:
+        """Add to the counter ``name``."""
         if self._metrics is not None:
             key = (name, unit, description, tuple(attributes.items()))
-            self._counted[key] = self._counted.get(key, 0) + 1
+            self._counted[key] = self._counted.get(key, 0) + amount
+
+    def _count_deliveries(self) -> None:
+        """Count what became of the bridge's own items since the last time."""
+        for (signal, what, reason), total in self.durable.counts().items():
+            new = total - self._told_counts.get((signal, what, reason), 0)
+            if new > 0:
+                self._told_counts[signal, what, reason] = total
+                name, description = c.DELIVERY_METRICS[what]
+                attributes = {c.OTEL_SIGNAL: signal, c.REASON: reason}
+                known = {key: value for key, value in attributes.items() if value}
+                self.count(name, known, "{item}", description, new)
 
     def publish_counts(self) -> None:
         """Hand what was counted to the SDK, once that has been loaded."""
+        self._count_deliveries()
         provider: Any = self._metrics.flushed if self._metrics is not None else None
         if provider is None:
             return
@@ -218,12 +276,17 @@ class Telemetry:
     def _make_metrics(self, provider: MeterProvider | None) -> Flusher | None:
         from ._exporters import plan_exporters
 
-        if self.disabled or (provider is None and not plan_exporters("metrics", self._environ, self._warn)):
+        if self.disabled:
+            return None
+        plans = plan_exporters("metrics", self._environ, self._warn) if provider is None else []
+        if provider is None and not plans:
             return None
         # On a thread of its own: the metrics SDK is the dearest part to import.
         if provider is None:
             interval_s = env.metric_export_interval_s(self._environ, self._warn)
-            flusher = Flusher("metrics", self._build_meter_provider, interval_s)
+            target = next((plan.otlp for plan in plans if plan.otlp is not None), None)
+            outbox = self.durable.outbox("metrics", target, _AT_ONCE) if target is not None else None
+            flusher = Flusher("metrics", lambda: self._build_meter_provider(outbox), interval_s)
         else:
             flusher = Flusher("metrics", lambda: provider)
         self._flushers.append(flusher)
@@ -232,45 +295,59 @@ class Telemetry:
     def _flush_too(self, name: str, provider: object) -> None:
         self._flushers.append(Flusher(name, lambda: provider))
 
-    def _build_meter_provider(self) -> MeterProvider:
+    def _build_meter_provider(self, outbox: Outbox | None) -> MeterProvider:
         from opentelemetry.sdk.metrics import MeterProvider
         from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
 
-        from ._exporters import load_exporters
+        from ._exporters import load_exporter, plan_exporters
+        from ._metric_export import metric_exporter
 
         # Left to read these itself, the SDK raises for wrong ones.
         exemplars = env.exemplar_filter_from_env(self._environ, self._warn)
         # The interval is the flusher's: the reader's own timer would go on in forked workers.
-        readers: list[MetricReader] = [
-            exporter
-            if isinstance(exporter, MetricReader)
-            else PeriodicExportingMetricReader(exporter, math.inf, _METRIC_EXPORT_TIMEOUT_MS)
-            for exporter in load_exporters("metrics", self._environ, self._warn)
-        ]
+        readers: list[MetricReader] = []
+        for plan in plan_exporters("metrics", self._environ, self._warn):
+            exporter: Any
+            if plan.otlp is not None and outbox is not None:
+                exporter = metric_exporter(outbox.put_metrics, self._warn)
+            else:
+                exporter = load_exporter(plan, self._warn)
+            if isinstance(exporter, MetricReader):
+                readers.append(exporter)
+            elif exporter is not None:
+                readers.append(PeriodicExportingMetricReader(exporter, math.inf, _METRIC_EXPORT_TIMEOUT_MS))
         return MeterProvider(
             metric_readers=readers, resource=self.resource, exemplar_filter=exemplars, shutdown_on_exit=False
         )
 
     def wait_loaded(self, deadline: float) -> None:
         """Wait until the exporters are loaded, at most until ``deadline`` (``time.monotonic`` seconds)."""
-        for batcher in self._batchers:
-            batcher.wait_loaded(deadline)
+        for part in self._sending():
+            part.wait_loaded(deadline)
         for flusher in self._flushers:
             flusher.wait_loaded(deadline)
 
+    def _sending(self) -> list[Batcher[Any] | Outbox]:
+        return [*self._batchers, *self.durable.outboxes]
+
     def hurry(self) -> None:
         """Ask for all that is queued to be sent now, without waiting."""
-        for batcher in self._batchers:
-            batcher.hurry()
+        self.commit()
+        for part in self._sending():
+            part.hurry()
 
     def flush(self, deadline: float) -> bool:
         """Send all that is queued; False if that is not done by ``deadline`` (``time.monotonic`` seconds)."""
         self.publish_counts()
         self.hurry()
         asked = [(flusher, flusher.request(deadline)) for flusher in self._flushers]
-        late = [batcher for batcher in self._batchers if not batcher.flush(deadline)]
-        later = [flusher for flusher, number in asked if not flusher.wait(number, deadline)]
-        return not late and not later
+        sending = self._sending()
+        metrics = [part for part in sending if part.signal == "metrics"]
+        late: list[object] = [part for part in sending if part not in metrics and not part.flush(deadline)]
+        late += [flusher for flusher, number in asked if not flusher.wait(number, deadline)]
+        # What was collected only now is in the outbox of metrics after that.
+        late += [part for part in metrics if not part.flush(deadline)]
+        return not late
 
 
 def _export_spans(exporter: Any) -> Export[ReadableSpan]:

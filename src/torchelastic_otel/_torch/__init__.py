@@ -19,6 +19,7 @@ from .._contract import DESTINATION, TORCH_EVENT_PREFIX
 from .._guard import guarded, say_once
 from .._handler import OtelHandler, otel_handler, submit_event, submit_rendezvous_event
 from .._loading import keep_what_is_loaded
+from .program import in_torchrun
 
 if TYPE_CHECKING:
     from .agent import JobHooks
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 EVENTS = "torch.distributed.elastic.events"
 REGISTRY = "torch.distributed.elastic.rendezvous.registry"
 DYNAMIC_RENDEZVOUS = "torch.distributed.elastic.rendezvous.dynamic_rendezvous"
-TORCHRUN = "torch.distributed.run"
 AGENT_API = "torch.distributed.elastic.agent.server.api"
 AGENT = "torch.distributed.elastic.agent.server.local_elastic_agent"
 RENDEZVOUS_DESTINATION = "dynamic_rendezvous"
@@ -213,7 +213,7 @@ class TorchHooks:
             return
         from .agent import JobHooks
 
-        if _in_torchrun(frame):
+        if in_torchrun(frame):
             keep_what_is_loaded()
         job = JobHooks(next(self._numbers))
         found.append(job)
@@ -365,17 +365,6 @@ class TorchHooks:
 
 def _absent() -> None:
     """Stand in for a function that this torch lacks."""
-
-
-def _in_torchrun(frame: FrameType | None) -> bool:
-    """Tell whether the torchrun program made this call, and not somebody's own launcher."""
-    while frame is not None:
-        if frame.f_code.co_name == "main":
-            spec = frame.f_globals.get("__spec__")
-            if TORCHRUN in (frame.f_globals.get("__name__"), getattr(spec, "name", None)):
-                return True
-        frame = frame.f_back
-    return False
 
 
 def _is_torchs_own(text: str) -> bool:

@@ -23,6 +23,9 @@ from . import propagation
 from .reading import exit_codes, raised, view, worker_exit
 from .system import oom_kill_count
 
+_SECURE_S = 0.25
+"""Longest time that the agent waits for its node's disk, in seconds."""
+
 
 class JobHooks:
     """Tells the bridge what one job's agent does."""
@@ -37,9 +40,16 @@ class JobHooks:
         self._agent: Any = None
         self.fits = True
 
-    def tell(self, fact: f.Fact, *, urgent: bool = False) -> None:
-        """Pass a fact on."""
-        bridge().fact(fact, urgent=urgent)
+    def tell(self, fact: f.Fact, *, urgent: bool = False, secure: bool = False) -> None:
+        """Pass a fact on; ``secure`` waits, with a bound, until it would outlive the process."""
+        bridge().fact(fact, urgent=urgent or secure)
+        if secure:
+            bridge().secure(_SECURE_S)
+
+    def tell_end(self, fact: f.Fact) -> None:
+        """Pass on the end of something, secured unless telemetry is still being loaded."""
+        bridge().fact(fact, urgent=True)
+        bridge().secure(_SECURE_S, loading=False)
 
     def begin(self, **known: Any) -> None:
         """The job begins; ``known`` are fields of ``JobStarted``."""
@@ -55,7 +65,8 @@ class JobHooks:
 
     def _dying(self, signal_name: str) -> None:
         self.tell(f.StopRequested(self.number, time.time_ns(), signal_name), urgent=True)
-        bridge().flush(min(bridge().exit_timeout_s, 2.0), ending=True)
+        if bridge().flush(min(bridge().exit_timeout_s, 2.0), ending=True):
+            bridge().close(_SECURE_S)
 
     def _stop_watching(self) -> None:
         watch, self._watch = self._watch, None
@@ -82,7 +93,7 @@ class JobHooks:
                 self.tell(f.StopRequested(self.number, fact.time_ns, fact.error.signal))
         elif result is not None:
             fact.rank, fact.world_size = getattr(result, "rank", None), getattr(result, "world_size", None)
-        self.tell(fact)
+        self.tell_end(fact)
 
     # Workers
 
@@ -191,7 +202,7 @@ class JobHooks:
             if count is not None and self._oom_kills is not None:
                 oom_kills = count - self._oom_kills
         died = any(exit_.exit_code for exit_ in exits)
-        self.tell(f.WorkersExited(self.number, now_ns, exits, oom_kills), urgent=died)
+        self.tell(f.WorkersExited(self.number, now_ns, exits, oom_kills), secure=died)
 
     def _after_close(self, context: Any) -> None:
         rest = [
@@ -200,7 +211,7 @@ class JobHooks:
             if code is not None and rank not in self._told
         ]
         self._told.update(exit_.local_rank for exit_ in rest)
-        self.tell(f.WorkersStopped(self.number, time.time_ns(), rest))
+        self.tell_end(f.WorkersStopped(self.number, time.time_ns(), rest))
 
     def monitored(self, agent: Any, result: Any) -> None:
         """``_monitor_workers`` took a look."""
@@ -217,7 +228,9 @@ class JobHooks:
             limit = getattr(agent, "_uninterruptible_state_timeout", 0)
             seen = getattr(agent, "_uninterruptible_state_first_seen", {})
             stuck = [pid for pid, since in seen.items() if time.monotonic() - since >= limit]
-        self.tell(f.Monitored(self.number, time.time_ns(), state, stuck), urgent=bool(stuck))
+        self.tell(
+            f.Monitored(self.number, time.time_ns(), state, stuck), urgent=bool(stuck), secure=bool(stuck)
+        )
 
     def restarting(self, agent: Any) -> None:
         """``_restart_workers`` begins."""

@@ -1,0 +1,165 @@
+"""Delivery by OTLP: one store for the process, an outbox per signal, and what earlier processes left."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ._backoff import Backoff
+from ._environment import BatchSettings, Signal, Warn
+from ._guard import say_once
+from ._outbox import NAMES, Outbox
+from ._recovery import Recovery
+from ._spool import Destination, Spool, default_directory, destination_of, make_room, on_network_filesystem
+from ._store import Store
+
+if TYPE_CHECKING:
+    from ._otlp import OtlpTarget
+    from ._settings import Settings
+    from ._transport import Sender
+
+_MEMORY_BYTES = 16 * 1024 * 1024
+
+
+class Durable:
+    """Makes outboxes, and knows what is still in them.
+
+    Args:
+        settings: where the spool is and how large it may be.
+        warn: takes one clear sentence for each thing that is wrong.
+    """
+
+    def __init__(self, settings: Settings, warn: Warn) -> None:
+        self._settings = settings
+        self._warn = warn
+        self._destinations: dict[str, Destination] = {}
+        self._targets: dict[Signal, OtlpTarget] = {}
+        self._backoffs: dict[str, Backoff] = {}
+        self.outboxes: list[Outbox] = []
+        self.directory: Path | None = None
+        if settings.spool_dir != "off":
+            self.directory = Path(settings.spool_dir) if settings.spool_dir else default_directory(os.environ)
+            kind = on_network_filesystem(self.directory)
+            if kind:
+                say_once(
+                    "network spool",
+                    f"the spool {self.directory} is on a network file system ({kind}), where a job can come "
+                    "to wait for it: set TORCHELASTIC_OTEL_SPOOL_DIR to a directory on the node's own disk.",
+                )
+        self._store = Store(
+            self._open if self.directory is not None else None, lambda: Spool.create_in_memory(_MEMORY_BYTES)
+        )
+        self._recovery = (
+            Recovery(self.directory, self._destinations, self._senders)
+            # Workers leave that to launchers.
+            if self.directory is not None and "LOCAL_RANK" not in os.environ
+            else None
+        )
+
+    def _open(self) -> Spool:
+        directory = self.directory or default_directory(os.environ)
+        make_room(directory, self._settings.spool_max_bytes)
+        return Spool.create(directory, self._settings.spool_max_bytes, self._destinations)
+
+    def outbox(self, signal: Signal, target: OtlpTarget, batch: BatchSettings) -> Outbox:
+        """Make the outbox of a signal that goes to ``target``."""
+        self._destinations[signal] = destination_of(target)
+        self._targets[signal] = target
+        place = target.endpoint.split("/v1/")[0]
+        outbox = Outbox(
+            signal,
+            self._store,
+            lambda: self._sender(signal),
+            endpoint=self._destinations[signal].endpoint,
+            timeout_s=target.timeout_s,
+            backoff=self._backoffs.setdefault(place, Backoff()),
+            delay_s=batch.delay_s,
+            max_batch=batch.max_batch,
+            max_queue=batch.max_queue,
+            delivered=self._delivered,
+        )
+        self.outboxes.append(outbox)
+        return outbox
+
+    def _sender(self, signal: Signal) -> Sender | None:
+        from ._transport import make_sender
+
+        try:
+            return make_sender(signal, self._targets[signal])
+        except Exception as error:
+            self._warn(
+                f"OTEL_{signal.upper()}_EXPORTER: what sends by OTLP cannot be made "
+                f"({type(error).__name__}: {error}); {signal} are not sent."
+            )
+            return None
+
+    def _delivered(self) -> None:
+        """Something arrived: what earlier processes left can go, too."""
+        if self._recovery is not None:
+            self._recovery.begin()
+
+    def _senders(self) -> dict[str, Sender]:
+        made = {signal: self._sender(signal) for signal in self._targets}
+        return {signal: sender for signal, sender in made.items() if sender is not None}
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether what is recorded outlives the process."""
+        return bool(self.outboxes) and self._store.on_disk
+
+    def left(self) -> dict[str, int]:
+        """Return how many items are not delivered yet, by signal."""
+        return {outbox.signal: outbox.left() for outbox in self.outboxes if outbox.left()}
+
+    def why(self) -> str:
+        """Return the last error of a backend, "" if there was none."""
+        return next((outbox.last_error for outbox in self.outboxes if outbox.last_error), "")
+
+    def summary(self) -> str:
+        """Say what is not delivered, why, and where it is; "" if nothing is left."""
+        reason = f" ({self.why()})" if self.why() else ""
+        sentences = []
+        kept, lost = (
+            " and ".join(
+                f"{count} {NAMES[outbox.signal]}"
+                for outbox in self.outboxes
+                if (count := outbox.left(in_memory=in_memory))
+            )
+            for in_memory in (False, True)
+        )
+        if kept:
+            sentences.append(
+                f"{kept} could not be delivered yet{reason}; they are kept in {self.directory}. The next job "
+                "of this user on this node sends them there, or: torchelastic-otel replay"
+            )
+        if lost:
+            sentences.append(
+                f"{lost} could not be delivered{reason} and are lost: there is no spool to keep them."
+            )
+        return " ".join(sentences)
+
+    def counts(self) -> dict[tuple[str, str, str], int]:
+        """Return items so far, by signal, what became of them, and why."""
+        found = {
+            (outbox.signal, what, why): count
+            for outbox in self.outboxes
+            for (what, why), count in list(outbox.counts.items())
+        }
+        if self._store.dropped:
+            found["", "dropped", "spool_full"] = self._store.dropped
+        if self._recovery is not None:
+            for signal, count in list(self._recovery.sent.delivered.items()):
+                found[signal, "replayed", ""] = count
+        return found
+
+    def close(self, timeout_s: float) -> None:
+        """Remove the process's store if nothing is left in it; wait at most so long for what is under way."""
+        if self._recovery is not None:
+            self._recovery.stop(timeout_s)
+        if not self.left():
+            self._store.close()
+
+    def disown(self) -> None:
+        """In a forked child: leave the store to the parent."""
+        self._store.disown()

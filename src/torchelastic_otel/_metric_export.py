@@ -1,0 +1,101 @@
+"""The last hop of metrics: from what the SDK collected to the outbox."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ._encoding import encode_metrics
+from ._environment import Warn, read, wrong_value
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.metrics.export import MetricExporter
+
+
+class Put(Protocol):
+    """Takes a serialized request of metrics."""
+
+    def __call__(self, request: bytes, *, last_only: bool) -> None:
+        """Take it; ``last_only`` in place of those before."""
+
+
+def metric_exporter(put: Put, warn: Warn) -> MetricExporter:
+    """Return an exporter that hands requests to ``put``, with the stock exporters' temporality.
+
+    Cumulative metrics say all there is in their last state, so only that is kept: backends refuse samples
+    that come late. Deltas add up, and are all kept.
+
+    Args:
+        put: takes the requests, as ``Outbox.put_metrics`` does.
+        warn: told what is wrong in the two variables that it reads.
+    """
+    aggregation = _aggregation(warn)
+    from opentelemetry.exporter.otlp.proto.common._internal.metrics_encoder import OTLPMetricExporterMixin
+    from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult
+
+    preference = read(os.environ, "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE").lower()
+    last_only = preference not in ("delta", "lowmemory")
+
+    class OutboxExporter(MetricExporter, OTLPMetricExporterMixin):
+        def __init__(self) -> None:
+            with _without_the_sdks_words():
+                self._common_configuration(**aggregation)
+
+        def export(self, metrics_data: Any, timeout_millis: float = 0, **kwargs: Any) -> MetricExportResult:
+            put(encode_metrics(metrics_data), last_only=last_only)
+            return MetricExportResult.SUCCESS
+
+        def shutdown(self, timeout_millis: float = 0, **kwargs: Any) -> None:
+            """Do nothing: the bridge ends by itself."""
+
+        def force_flush(self, timeout_millis: float = 0) -> bool:
+            return True
+
+    return OutboxExporter()
+
+
+def _aggregation(warn: Warn) -> dict[str, Any]:
+    """Check the two variables of metric exporters; return arguments where versions read them differently."""
+    name = "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE"
+    value = read(os.environ, name)
+    if value.lower() not in ("", "cumulative", "delta", "lowmemory"):
+        wrong_value(warn, name, value, "cumulative, delta or lowmemory", "cumulative is used")
+    name = "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION"
+    value = read(os.environ, name)
+    if value.lower() not in ("", "explicit_bucket_histogram", "base2_exponential_bucket_histogram"):
+        expected = "explicit_bucket_histogram or base2_exponential_bucket_histogram"
+        wrong_value(warn, name, value, expected, "explicit_bucket_histogram is used")
+    if value.lower() != "base2_exponential_bucket_histogram":
+        return {}
+    from opentelemetry.sdk.metrics import Histogram
+    from opentelemetry.sdk.metrics.view import ExponentialBucketHistogramAggregation
+
+    return {"preferred_aggregation": {Histogram: ExponentialBucketHistogramAggregation()}}
+
+
+@contextmanager
+def _without_the_sdks_words() -> Iterator[None]:
+    """Hold back what the SDK says about these variables while this thread reads them: it was told before."""
+    thread = threading.get_ident()
+
+    def is_news(record: logging.LogRecord) -> bool:
+        return record.thread != thread
+
+    loggers = [
+        logging.getLogger(name)
+        for name in (
+            "opentelemetry.exporter.otlp.common._aggregation",
+            "opentelemetry.exporter.otlp.proto.common._internal.metrics_encoder",
+        )
+    ]
+    for logger in loggers:
+        logger.addFilter(is_news)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(is_news)

@@ -1,0 +1,187 @@
+"""What earlier processes of this user left on this node: sent to where it was going, in the background.
+
+Only a store that no living process owns is taken, and only what was recorded for the same destination: the
+endpoint, its protocol and its headers, which tell tenants apart.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ._guard import logger, note_internal_error, own_threads, say_once
+from ._spool import Destination, Item, Spool, SpoolError, assemble_readable, orphans
+
+if TYPE_CHECKING:
+    from ._transport import Sender
+
+SIGNALS = ("traces", "logs", "metrics")
+_MOST_ITEMS = 512
+_MOST_BYTES = 3 * 1024 * 1024
+_TIMEOUT_S = 10.0
+
+
+@dataclass(slots=True)
+class Sent:
+    """What became of the items of stores, by signal."""
+
+    delivered: dict[str, int] = field(default_factory=dict)
+    rejected: dict[str, int] = field(default_factory=dict)
+    held: dict[str, int] = field(default_factory=dict)
+    message: str = ""
+    """The last error."""
+    stopped: bool = False
+    """The backend could not be reached: what is left is still there."""
+
+
+def batches(spool: Spool, signal: str) -> Iterator[list[Item]]:
+    """Yield the pending items of a store, as many at a time as fit into one request."""
+    after = 0
+    while items := spool.pending(signal, after, _MOST_ITEMS):
+        size = 0
+        for number, item in enumerate(items):
+            size += len(item.payload)
+            if number and size > _MOST_BYTES:
+                items = items[:number]
+                break
+        yield items
+        after = items[-1].id
+
+
+def send_store(
+    spool: Spool,
+    senders: Mapping[str, Sender],
+    sent: Sent,
+    progress: Callable[[int], bool] = lambda count: True,
+    timeout_s: float = _TIMEOUT_S,
+) -> None:
+    """Send what a store holds, in order; what is delivered or refused for good leaves it.
+
+    Args:
+        spool: the store, its open spans already truncated.
+        senders: by signal; a signal without one is left in the store.
+        sent: is added to.
+        progress: called with the number of items dealt with; False to stop there.
+        timeout_s: for each request, in seconds.
+    """
+    for signal, sender in senders.items():
+        for items in batches(spool, signal):
+            if not _send(spool, signal, sender, items, sent, timeout_s):
+                break
+            if not progress(len(items)):
+                sent.stopped = True
+            if sent.stopped:
+                return
+        if sent.stopped:
+            return
+
+
+def _send(spool: Spool, signal: str, sender: Sender, items: list[Item], sent: Sent, timeout_s: float) -> bool:
+    """Send some items; False if no more of this signal can be sent now."""
+    request, unreadable = assemble_readable(signal, items, spool.header)
+    if unreadable:
+        spool.remove([item.id for item in unreadable])
+        _add(sent.rejected, signal, len(unreadable))
+        sent.message = f"{len(unreadable)} in {spool.path} could not be read"
+        items = [item for item in items if item not in unreadable]
+    if not items:
+        return True
+    answer = sender.send(request, timeout_s)
+    if answer.too_large and len(items) > 1:
+        half = len(items) // 2
+        return all(
+            _send(spool, signal, sender, part, sent, timeout_s) for part in (items[:half], items[half:])
+        )
+    ids = [item.id for item in items]
+    if answer.kind == "delivered":
+        spool.remove(ids)
+        refused = 0 if signal == "metrics" else min(answer.rejected, len(ids))  # a request has many points
+        _add(sent.delivered, signal, len(ids) - refused)
+        _add(sent.rejected, signal, refused)
+        return True
+    sent.message = answer.message
+    if answer.kind == "retry":
+        sent.stopped = True
+    elif answer.kind == "unsupported":
+        return False  # perhaps the wrong address: what is stored stays
+    elif answer.kind == "rejected" and sent.delivered.get(signal):
+        spool.remove(ids)
+        _add(sent.rejected, signal, len(ids))
+    else:  # nothing was taken there yet, so it may be the place that is wrong
+        spool.hold(ids, answer.message)
+        _add(sent.held, signal, len(ids))
+    return not sent.stopped
+
+
+def _add(counts: dict[str, int], signal: str, count: int) -> None:
+    if count:
+        counts[signal] = counts.get(signal, 0) + count
+
+
+class Recovery:
+    """Sends, once and on a thread of its own, what earlier processes left for the same destinations."""
+
+    def __init__(
+        self,
+        directory: Path,
+        destinations: Mapping[str, Destination],
+        senders: Callable[[], Mapping[str, Sender]],
+    ) -> None:
+        self._directory = directory
+        self._destinations = destinations
+        self._senders = senders
+        self._begun = threading.Lock()
+        self._stopping = False
+        self._ended = threading.Event()
+        self.sent = Sent()
+
+    def begin(self) -> None:
+        """Begin, unless that was done before; never waits."""
+        if self._begun.acquire(blocking=False):
+            try:
+                threading.Thread(target=self._run, name="torchelastic-otel-recovery", daemon=True).start()
+            except RuntimeError:  # the interpreter is ending: the next job does it
+                self._ended.set()
+
+    def stop(self, timeout_s: float) -> None:
+        """End after the request under way, and wait for that at most ``timeout_s`` seconds."""
+        self._stopping = True
+        if self._begun.acquire(blocking=False):
+            return  # it never began, and no longer can
+        self._ended.wait(timeout_s)
+
+    def _run(self) -> None:
+        own_threads.add(threading.get_ident())
+        from ._delivery import suppress_instrumentation
+
+        suppress_instrumentation()
+        try:
+            for spool in orphans(self._directory):
+                try:
+                    self._recover(spool)
+                except SpoolError as error:  # that store's own trouble; the next may be well
+                    say_once(f"recovery {spool.path}", f"{error} What is in it stays there.")
+                finally:
+                    spool.close()
+                if self.sent.stopped or self._stopping:
+                    break
+        except Exception as error:
+            note_internal_error("sending what earlier jobs left", error)
+        finally:
+            self._ended.set()
+        total = sum(self.sent.delivered.values())
+        if total:
+            logger.info("%d items that earlier jobs on this node left in the spool were sent.", total)
+
+    def _recover(self, spool: Spool) -> None:
+        senders = {
+            signal: sender
+            for signal, sender in self._senders().items()
+            if spool.destinations.get(signal) == self._destinations.get(signal)
+        }
+        if senders:
+            spool.truncate_open_spans()
+            send_store(spool, senders, self.sent, lambda count: not self._stopping)
