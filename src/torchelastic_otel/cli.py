@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from ._identity import hash_trace_id, identifies
 
@@ -22,7 +24,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
     trace_id.add_argument("--job", default="", help="the scheduler's job id (SLURM_JOB_ID, …)")
     trace_id.add_argument("--attempt", default="", help="its restart count (SLURM_RESTART_COUNT, …)")
     trace_id.add_argument("--seed", default="", help="TORCHELASTIC_OTEL_TRACE_SEED")
+    replay = commands.add_parser(
+        "replay",
+        help="send what jobs on this node could not deliver",
+        description="Send what is in a spool and belongs to no running job, also from a copied directory.",
+    )
+    replay.add_argument("--spool", default="", metavar="DIR", help="default: the one that jobs here use")
+    replay.add_argument(
+        "--endpoint",
+        default="",
+        metavar="URL",
+        help="send everything there (default: to the OTEL_* endpoint, what was recorded for it)",
+    )
+    export = commands.add_parser(
+        "export",
+        help="write a spool as OTLP JSON Lines",
+        description="Write a spool into a file per signal, for the Collector's otlpjsonfile receiver.",
+    )
+    export.add_argument("--format", choices=["otlp-json"], default="otlp-json", help="the only one")
+    export.add_argument("--spool", default="", metavar="DIR", help="default: the one that jobs here use")
+    export.add_argument("--output", default=".", metavar="DIR", help="where the files go (default: here)")
+    doctor = commands.add_parser(
+        "doctor",
+        help="tell whether telemetry would arrive, and if not, why",
+        description="Show the settings that count, send a probe of each signal, and say what is wrong. "
+        "Exit status: 0 if telemetry would arrive, 1 if not.",
+    )
+    doctor.add_argument("--json", action="store_true", help="print one JSON object")
     given = parser.parse_args(arguments)
+    if given.command == "doctor":
+        return _doctor(as_json=given.json)
+    if given.command != "trace-id":
+        return _spool_command(given)
     if not identifies(given.run_id) and not given.job and not given.seed:
         parser.error(
             f"the run id {given.run_id!r} identifies no job: give --job or --seed (else the trace is random)"
@@ -30,6 +63,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run_id = given.run_id if identifies(given.run_id) else ""
     sys.stdout.write(f"{hash_trace_id(run_id, given.job, given.attempt, given.seed):032x}\n")
     return 0
+
+
+def _spool_command(given: argparse.Namespace) -> int:
+    from ._replay import export, replay, spool_directory
+    from ._spool import SpoolError
+
+    directory = spool_directory(given.spool, os.environ)
+    try:
+        if given.command == "replay":
+            return replay(directory, given.endpoint, os.environ, sys.stderr)
+        return export(directory, Path(given.output), sys.stderr)
+    except SpoolError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+
+
+def _doctor(*, as_json: bool) -> int:
+    from ._doctor import examine
+
+    report = examine(os.environ)
+    sys.stdout.write((report.as_json() if as_json else report.as_text()) + "\n")
+    return 0 if report.ok else 1
 
 
 if __name__ == "__main__":
