@@ -6,7 +6,7 @@ BIN := .venv/bin
 INPUTS := pyproject.toml $(wildcard requirements/*.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast lint format bench compat compat-torch-2.8 compat-torch-newest \
+.PHONY: help demo test test-fast lint format bench chaos compat compat-torch-2.8 compat-torch-newest \
 	compat-otel compat-otel-fast wheel clean
 
 help: ## list the targets
@@ -33,6 +33,9 @@ format: .venv/.installed ## format the code, and mend what can be mended
 
 bench: .venv/.installed ## measure what the telemetry costs a job
 	$(BIN)/python -m benchmarks
+
+chaos: .venv/.installed ## run jobs against faults of all kinds, and renew docs/chaos.md
+	$(BIN)/python tests/chaos.py --write
 
 compat: compat-torch-2.8 compat-torch-newest compat-otel ## all tests with the oldest and newest versions (12 GB)
 
