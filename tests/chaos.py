@@ -232,6 +232,7 @@ answering("answers 500", status=500)
 answering("answers 503", status=503)
 answering("answers 302", status=302, headers={"Location": "http://127.0.0.1:9/"})
 answering("answers after 5 s", delay=5.0)
+answering("answers with a partial success", rejected=1, message="one was refused")
 
 
 @case("a certificate that nobody trusts")

@@ -202,6 +202,24 @@ def test_a_backend_that_comes_back_gets_everything_in_the_same_process(node: Nod
     assert node.files() == []
 
 
+def test_the_bridge_counts_what_becomes_of_its_own(node: Node) -> None:
+    """What waited and what arrived are metrics of their own, by signal."""
+    port = free_port()
+    script = f"{MANY}\nflush(5)\nhear()\nflush(30)"
+    process = node.start(script, f"http://127.0.0.1:{port}", OTEL_METRICS_EXPORTER="otlp")
+    heard(process)
+    with OtlpReceiver(http_port=port) as receiver:
+        assert receiver.wait(lambda r: len(r.logs) >= 300, TIMEOUT_S)
+        _, err = process.communicate("go on\n", timeout=TIMEOUT_S)
+        counted = {
+            point.name: point.value
+            for point in receiver.metrics
+            if point.attributes.get("otel.signal") == "logs"
+        }
+    assert counted["torchelastic_otel.exported"] == 300, err
+    assert counted["torchelastic_otel.spool.kept"] == 300
+
+
 def test_the_next_process_sends_what_an_earlier_one_left(node: Node) -> None:
     """Same user, same destination: what was left goes out once the backend has answered."""
     port = free_port()

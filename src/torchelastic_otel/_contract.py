@@ -219,12 +219,15 @@ METRIC_EXPORTED: Final = "torchelastic_otel.exported"
 """Log records, spans and requests of metrics that a backend took. Counter, `{item}`."""
 METRIC_DROPPED: Final = "torchelastic_otel.dropped"
 """Those that are lost, by reason. Counter, `{item}`."""
+METRIC_KEPT: Final = "torchelastic_otel.spool.kept"
+"""Those that a backend did not take at first, and that wait in the spool. Counter, `{item}`."""
 METRIC_REPLAYED: Final = "torchelastic_otel.spool.replayed"
 """Those that earlier processes left in the spool, and this one sent. Counter, `{item}`."""
 
 DELIVERY_METRICS: Final = {
     "exported": (METRIC_EXPORTED, "What a backend took"),
     "dropped": (METRIC_DROPPED, "What is lost"),
+    "kept": (METRIC_KEPT, "What waits in the spool since a backend did not take it"),
     "replayed": (METRIC_REPLAYED, "What earlier processes left, and this one sent"),
 }
 

@@ -61,7 +61,7 @@ class Outbox:
         self.signal = signal
         self.endpoint = endpoint
         self.counts: Counter[tuple[str, str]] = Counter()
-        """Items so far by ("exported" or "dropped", reason)."""
+        """Items so far by ("exported", "kept" or "dropped", reason)."""
         self._store = store
         self._load = load
         self._timeout_s = timeout_s
@@ -72,7 +72,7 @@ class Outbox:
         self._delivered = delivered
         self._queue: deque[tuple[Spool, int]] = deque()
         self._changed = threading.Condition()
-        self._put = self._out = 0
+        self._put = self._out = self._kept_to = 0
         self._hurried = 0
         self._deadline: float | None = None
         self._attempts_failed = 0
@@ -84,13 +84,19 @@ class Outbox:
 
     # From the bridge's thread
 
-    def put(self, encoded: Sequence[Encoded], last_ns: int) -> None:
-        """Keep items and queue them; when this returns they are out of the process, if there is a disk."""
+    def put(self, encoded: Sequence[Encoded], last_ns: int, closing: Sequence[str] = ()) -> None:
+        """Keep items and queue them; when this returns they are out of the process, if there is a disk.
+
+        Args:
+            encoded: the items.
+            last_ns: when the last of them happened, in nanoseconds since the epoch.
+            closing: ids of open spans that are among them.
+        """
         if self._off:
             self.counts["dropped", "unsupported"] += sum(len(payloads) for _, payloads in encoded)
             return
         for header, payloads in encoded:
-            self._enqueue(self._store.write(_adder(self.signal, header, payloads, last_ns)))
+            self._enqueue(self._store.write(_adder(self.signal, header, payloads, last_ns, closing)))
 
     def open_span(self, span_id: str, encoded: Sequence[Encoded]) -> None:
         """Keep what is known of a span that has not ended, in case that this process is killed."""
@@ -300,6 +306,7 @@ class Outbox:
                 f"{what} cannot be sent to {self.endpoint} now ({answer.message}); "
                 "they are kept and tried again.",
             )
+            self._count_kept()
             self._failed(answer.retry_after_s)
         elif answer.kind == "rejected":
             self._drop(keys, "rejected", f"{self.endpoint} refused them: {answer.message}")
@@ -335,7 +342,14 @@ class Outbox:
             f"{keys[0][0].path}: {advice}, then run: torchelastic-otel replay",
         )
         keys[0][0].hold([number for _, number in keys], answer.message)
+        self.counts["kept", answer.kind] += len(keys)
         self._forget(keys)
+
+    def _count_kept(self) -> None:
+        """Count what waits after a failed attempt, each item once."""
+        with self._changed:
+            self.counts["kept", ""] += self._put - max(self._kept_to, self._out)
+            self._kept_to = self._put
 
     def _failed(self, retry_after_s: float | None) -> None:
         self._backoff.failed(retry_after_s)
@@ -376,8 +390,10 @@ class Outbox:
         )
 
 
-def _adder(signal: str, header: bytes, payloads: list[bytes], last_ns: int) -> Callable[[Spool], list[int]]:
-    return lambda spool: spool.add(signal, spool.scope(signal, header), payloads, last_ns)
+def _adder(
+    signal: str, header: bytes, payloads: list[bytes], last_ns: int, closing: Sequence[str]
+) -> Callable[[Spool], list[int]]:
+    return lambda spool: spool.add(signal, spool.scope(signal, header), payloads, last_ns, closing)
 
 
 def _opener(signal: str, span_id: str, header: bytes, payload: bytes) -> Callable[[Spool], list[int]]:

@@ -85,11 +85,13 @@ class SpanQueue:
             return
         ended, self._ended = self._ended, []
         if ended:
-            self._outbox.put(encode_spans(ended), time.time_ns())
-            closed = [span.context.span_id for span in ended if span.context is not None]
-            for span_id in closed:
-                self._open.pop(span_id, None)
-            self._outbox.close_spans([f"{span_id:016x}" for span_id in closed])
+            for span in ended:
+                if span.context is not None:
+                    self._open.pop(span.context.span_id, None)
+            closing = [f"{span.context.span_id:016x}" for span in ended if span.context is not None]
+            # In one, so that no span is there twice, ended and truncated; then where else it may be open.
+            self._outbox.put(encode_spans(ended), time.time_ns(), closing)
+            self._outbox.close_spans(closing)
         for span_id, (span, told) in self._open.items():
             known = len(span.attributes)
             if known != told:

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     import sqlite3
 
 
+_CLOSE = "DELETE FROM open_span WHERE span_id = ?"
+
+
 @dataclass(frozen=True, slots=True)
 class Held:
     """How many items of a signal wait for somebody to act, and why."""
@@ -208,7 +211,14 @@ class Spool:
             raise SpoolError(f"{self.path} has no scope {scope_id}.")
         return bytes(row[0])
 
-    def add(self, signal: str, scope_id: int, payloads: Sequence[bytes], last_ns: int) -> list[int]:
+    def add(
+        self,
+        signal: str,
+        scope_id: int,
+        payloads: Sequence[bytes],
+        last_ns: int,
+        closing: Sequence[str] = (),
+    ) -> list[int]:
         """Keep ``payloads``, all or none; return their ids, in order.
 
         At the bound the oldest items go, and are counted in ``dropped``.
@@ -218,8 +228,10 @@ class Spool:
             scope_id: which header they belong to.
             payloads: serialized LogRecords or Spans.
             last_ns: when the last of them happened (nanoseconds since the epoch).
+            closing: spans that are open no more, since they are among ``payloads``.
         """
         with self._transaction() as connection:
+            connection.executemany(_CLOSE, [(span_id,) for span_id in closing])
             ids = self._insert(connection, signal, scope_id, payloads)
             self._drop_oldest(connection)
             connection.execute(
@@ -285,7 +297,7 @@ class Spool:
     def close_span(self, span_id: str) -> None:
         """Forget a span that has begun, for it has ended."""
         with self._transaction() as connection:
-            connection.execute("DELETE FROM open_span WHERE span_id = ?", (span_id,))
+            connection.execute(_CLOSE, (span_id,))
 
     def truncate_open_spans(self) -> int:
         """Make an item of each span that never ended, marked as truncated; return how many.
