@@ -82,7 +82,7 @@ class Doctor:
 
     @property
     def spool(self) -> Path:
-        """The default spool."""
+        """Its spool."""
         return self.folder / f"torchelastic-otel-{os.geteuid()}"
 
     def __call__(
@@ -97,7 +97,7 @@ class Doctor:
         """Run ``torchelastic-otel doctor --json``, or with other arguments."""
         environ = {
             "PATH": os.environ["PATH"],
-            "TMPDIR": str(self.folder),
+            "TORCHELASTIC_OTEL_SPOOL_DIR": str(self.spool),
             "PYTHONPATH": os.pathsep.join(map(str, (*path, SOURCE))),
             **(variables or {}),
         }
@@ -255,7 +255,10 @@ def test_settings_are_shown_with_their_sources(doctor: Doctor, receiver: OtlpRec
     assert settings["opentelemetry"]["OTEL_SDK_DISABLED"] == {"value": "false", "source": "default"}
     name = "TORCHELASTIC_OTEL_HEARTBEATS"
     assert package[name] == {"value": "log", "source": name}
-    assert package["TORCHELASTIC_OTEL_SPOOL_DIR"] == {"value": str(doctor.spool), "source": "default"}
+    assert package["TORCHELASTIC_OTEL_SPOOL_DIR"] == {
+        "value": str(doctor.spool),
+        "source": "TORCHELASTIC_OTEL_SPOOL_DIR",
+    }
 
 
 def test_every_setting_of_the_package_is_under_the_name_that_is_read(
