@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import sys
 import textwrap
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
+
+from otlp_receiver import OtlpReceiver
+from torchrun_harness import Harness
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -24,6 +27,20 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     if required and report.skipped and ".tools" in str(report.longrepr):
         report.outcome = "failed"
     return report
+
+
+@pytest.fixture
+def receiver() -> Iterator[OtlpReceiver]:
+    """A receiver of the test's own, without TLS."""
+    with OtlpReceiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture
+def harness(tmp_path: Path) -> Iterator[Harness]:
+    """A clean environment for launchers, of the test's own."""
+    with Harness(tmp_path / "job") as harness:
+        yield harness
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import FrozenInstanceError
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
@@ -94,13 +94,6 @@ def env(monkeypatch: pytest.MonkeyPatch) -> SetEnv:
                 monkeypatch.setenv(name, value)
 
     return set_env
-
-
-@pytest.fixture
-def receiver() -> Iterator[OtlpReceiver]:
-    """Listen without TLS."""
-    with OtlpReceiver() as listening:
-        yield listening
 
 
 class Authority:

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import textwrap
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -114,13 +113,6 @@ def names(receiver: OtlpReceiver) -> Counter[str]:
 def node(tmp_path: Path) -> Node:
     """A machine of the test's own."""
     return Node(tmp_path / "spool")
-
-
-@pytest.fixture
-def receiver() -> Iterator[OtlpReceiver]:
-    """A receiver of the test's own."""
-    with OtlpReceiver() as receiver:
-        yield receiver
 
 
 MANY = """

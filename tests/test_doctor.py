@@ -118,13 +118,6 @@ def doctor(tmp_path: Path) -> Doctor:
     return Doctor(tmp_path)
 
 
-@pytest.fixture
-def receiver() -> Iterator[OtlpReceiver]:
-    """Listen without TLS."""
-    with OtlpReceiver() as listening:
-        yield listening
-
-
 @dataclass
 class Authority:
     """PEM files of an authority, and of a server that it vouches for."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,13 +14,6 @@ from otlp_receiver import LogRecord, OtlpReceiver, Span
 from show import show
 
 EXAMPLES = PROJECT / "examples"
-
-
-@pytest.fixture
-def receiver() -> Iterator[OtlpReceiver]:
-    """Listen for telemetry."""
-    with OtlpReceiver() as found:
-        yield found
 
 
 def header_command(example: str) -> str:

@@ -13,8 +13,6 @@ import sys
 import textwrap
 import time
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -112,20 +110,6 @@ def ours_in_torch():
                     found.append(f"{name}.{key}")
     return sorted(set(found))
 """
-
-
-@pytest.fixture
-def harness(tmp_path: Path) -> Iterator[Harness]:
-    """A clean environment for processes."""
-    with Harness(tmp_path / "job") as harness:
-        yield harness
-
-
-@pytest.fixture
-def receiver() -> Iterator[OtlpReceiver]:
-    """A receiver of the test's own."""
-    with OtlpReceiver() as receiver:
-        yield receiver
 
 
 def answer(harness: Harness, receiver: OtlpReceiver, *sources: str, **env: str) -> Any:

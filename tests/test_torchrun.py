@@ -15,7 +15,7 @@ import sys
 import textwrap
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import entry_points, version
@@ -32,6 +32,7 @@ from torchrun_harness import (
     TORCHRUN,
     Agent,
     Harness,
+    Jaeger,
     Protocol,
     Recorded,
     Script,
@@ -1045,20 +1046,6 @@ def test_jobs_of_one_process_do_not_mix(runs: Runs) -> None:
 # --- outside of the scenarios -----------------------------------------------------------------------------
 
 
-@pytest.fixture
-def harness(tmp_path: Path) -> Iterator[Harness]:
-    """A harness of the test's own."""
-    with Harness(tmp_path / "job") as harness:
-        yield harness
-
-
-@pytest.fixture
-def receiver() -> Iterator[OtlpReceiver]:
-    """A receiver of the test's own."""
-    with OtlpReceiver() as receiver:
-        yield receiver
-
-
 def test_the_torchrun_script_is_the_module_that_the_tests_run() -> None:
     """``torchrun`` calls the main function of the module that these tests start with ``-m``."""
     (script,) = entry_points(group="console_scripts", name="torchrun")
@@ -1093,16 +1080,21 @@ def test_otel_as_a_rendezvous_backend_is_refused_with_what_to_write(
     assert receiver.requests == []
 
 
+def traces_alone(backend: Jaeger) -> dict[str, str]:
+    """Return the variables that send traces to a Jaeger, and nothing else anywhere."""
+    return {
+        "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": backend.grpc_endpoint,
+        "OTEL_LOGS_EXPORTER": "none",
+        "OTEL_METRICS_EXPORTER": "none",
+    }
+
+
 def test_jaeger_shows_the_whole_trace_without_a_warning(harness: Harness, tmp_path: Path) -> None:
     """A job of two nodes with a restart is one trace in a real Jaeger, and no span of it has a warning."""
     run_id = "jaeger"
     with jaeger(tmp_path / "jaeger") as found:
-        env = {
-            "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc",
-            "OTEL_EXPORTER_OTLP_ENDPOINT": found.grpc_endpoint,
-            "OTEL_LOGS_EXPORTER": "none",
-            "OTEL_METRICS_EXPORTER": "none",
-        }
+        env = traces_alone(found)
         agents = two_agents(
             Job(harness, env, run_id), harness.worker(together=4, fail=[0], rank=3), restarts=1
         )
@@ -1121,13 +1113,7 @@ def test_jaeger_opens_the_trace_of_a_job_whose_agent_was_killed(harness: Harness
     """A node whose agent gets SIGKILL is in the trace with all that had ended; the other is there whole."""
     run_id = "killed"
     with jaeger(tmp_path / "jaeger") as found:
-        env = {
-            "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc",
-            "OTEL_EXPORTER_OTLP_ENDPOINT": found.grpc_endpoint,
-            "OTEL_BSP_SCHEDULE_DELAY": "100",
-            "OTEL_LOGS_EXPORTER": "none",
-            "OTEL_METRICS_EXPORTER": "none",
-        }
+        env = {**traces_alone(found), "OTEL_BSP_SCHEDULE_DELAY": "100"}
         job, script = Job(harness, env, run_id), harness.worker(together=2, stay=[0])
         options = c10d(free_port(), run_id, per_node=1)
         host, survivor = (

@@ -55,13 +55,6 @@ def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
-@pytest.fixture
-def receiver() -> Iterator[OtlpReceiver]:
-    """Listen without TLS."""
-    with OtlpReceiver() as listening:
-        yield listening
-
-
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     """Make the certificates once."""

@@ -92,13 +92,8 @@ class Batcher(Generic[T]):
         )
 
     def _run(self) -> None:
-        own_threads.add(threading.get_ident())
-        suppress_instrumentation()
-        try:
-            with loading():
-                self._export = self._load()
-        except Exception as error:
-            note_internal_error(f"loading the {self.signal} exporter", error)
+        as_own_thread()
+        self._export = loaded(self._load, f"loading the {self.signal} exporter")
         self._loaded.set()
         while True:
             batch = self._next()
@@ -170,13 +165,8 @@ class Flusher:
             return self._changed.wait_for(lambda: self._done >= number, max(0.0, deadline - time.monotonic()))
 
     def _run(self) -> None:
-        own_threads.add(threading.get_ident())
-        suppress_instrumentation()
-        try:
-            with loading():
-                self.flushed = self._load()
-        except Exception as error:
-            note_internal_error("setting up an exporter", error)
+        as_own_thread()
+        self.flushed = loaded(self._load, "setting up an exporter")
         self._loaded.set()
         while True:
             with self._changed:
@@ -194,8 +184,22 @@ class Flusher:
                 self._changed.notify_all()
 
 
-def suppress_instrumentation() -> None:
-    """Mark the current thread's context: instrumented HTTP and gRPC clients leave our requests alone."""
+def loaded(load: Callable[[], T], what: str) -> T | None:
+    """Return what ``load`` makes, beside a running agent; None, after a word about it, if that fails."""
+    try:
+        with loading():
+            return load()
+    except Exception as error:
+        note_internal_error(what, error)
+        return None
+
+
+def as_own_thread() -> None:
+    """Make the current thread one of the bridge's own: what it logs and sends never comes round again.
+
+    Instrumented HTTP and gRPC clients leave requests alone that are made in a context with these marks.
+    """
+    own_threads.add(threading.get_ident())
     from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, set_value
 
     attach(set_value("suppress_http_instrumentation", True, None))

@@ -11,7 +11,7 @@ from ._environment import BatchSettings, Signal, Warn
 from ._guard import say_once
 from ._outbox import NAMES, Outbox
 from ._recovery import Recovery
-from ._spool import Destination, Spool, default_directory, destination_of, make_room, on_network_filesystem
+from ._spool import Destination, Spool, destination_of, directory_of, make_room, on_network_filesystem
 from ._store import Store
 
 if TYPE_CHECKING:
@@ -37,28 +37,24 @@ class Durable:
         self._targets: dict[Signal, OtlpTarget] = {}
         self._backoffs: dict[str, Backoff] = {}
         self.outboxes: list[Outbox] = []
-        self.directory: Path | None = None
-        if settings.spool_dir != "off":
-            self.directory = Path(settings.spool_dir) if settings.spool_dir else default_directory(os.environ)
-            kind = on_network_filesystem(self.directory)
+        self.directory = directory = directory_of(settings.spool_dir, os.environ)
+        self._recovery: Recovery | None = None
+        if directory is not None:
+            kind = on_network_filesystem(directory)
             if kind:
                 say_once(
                     "network spool",
-                    f"the spool {self.directory} is on a network file system ({kind}), where a job can come "
+                    f"the spool {directory} is on a network file system ({kind}), where a job can come "
                     "to wait for it: set TORCHELASTIC_OTEL_SPOOL_DIR to a directory on the node's own disk.",
                 )
+            if "LOCAL_RANK" not in os.environ:  # workers leave what others left to launchers
+                self._recovery = Recovery(directory, self._destinations, self._senders)
         self._store = Store(
-            self._open if self.directory is not None else None, lambda: Spool.create_in_memory(_MEMORY_BYTES)
-        )
-        self._recovery = (
-            Recovery(self.directory, self._destinations, self._senders)
-            # Workers leave that to launchers.
-            if self.directory is not None and "LOCAL_RANK" not in os.environ
-            else None
+            None if directory is None else lambda: self._open(directory),
+            lambda: Spool.create_in_memory(_MEMORY_BYTES),
         )
 
-    def _open(self) -> Spool:
-        directory = self.directory or default_directory(os.environ)
+    def _open(self, directory: Path) -> Spool:
         make_room(directory, self._settings.spool_max_bytes)
         return Spool.create(directory, self._settings.spool_max_bytes, self._destinations)
 
@@ -103,22 +99,10 @@ class Durable:
         made = {signal: self._sender(signal) for signal in self._targets}
         return {signal: sender for signal, sender in made.items() if sender is not None}
 
-    @property
-    def on_disk(self) -> bool:
-        """Whether what is recorded outlives the process."""
-        return bool(self.outboxes) and self._store.on_disk
-
-    def left(self) -> dict[str, int]:
-        """Return how many items are not delivered yet, by signal."""
-        return {outbox.signal: outbox.left() for outbox in self.outboxes if outbox.left()}
-
-    def why(self) -> str:
-        """Return the last error of a backend, "" if there was none."""
-        return next((outbox.last_error for outbox in self.outboxes if outbox.last_error), "")
-
     def summary(self) -> str:
         """Say what is not delivered, why, and where it is; "" if nothing is left."""
-        reason = f" ({self.why()})" if self.why() else ""
+        error = next((outbox.last_error for outbox in self.outboxes if outbox.last_error), "")
+        reason = f" ({error})" if error else ""
         sentences = []
         kept, lost = (
             " and ".join(
@@ -157,7 +141,7 @@ class Durable:
         """Remove the process's store if nothing is left in it; wait at most so long for what is under way."""
         if self._recovery is not None:
             self._recovery.stop(timeout_s)
-        if not self.left():
+        if not any(outbox.left() for outbox in self.outboxes):
             self._store.close()
 
     def disown(self) -> None:

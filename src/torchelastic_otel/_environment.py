@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ._guard import from_signal_handler
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 Warn = Callable[[str], None]
 Signal = Literal["traces", "logs", "metrics"]
+SIGNALS: tuple[Signal, ...] = get_args(Signal)
 
 _MOST_SHOWN = 80
 _DAY_MS = 24 * 60 * 60 * 1000

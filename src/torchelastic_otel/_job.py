@@ -299,6 +299,6 @@ class Job:
 
     def _record(self, event: Event, span: OpenSpan) -> None:
         event.span = span.context
-        if self._span_events and not span.ended:
-            span.add_event(event.name, event.time_ns, event.attributes)
         self._telemetry.emit(event)
+        if self._span_events and not span.ended:  # as it was sent, with nothing in it that is to be hidden
+            span.add_event(event.name, event.time_ns, event.attributes)

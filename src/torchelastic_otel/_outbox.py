@@ -13,18 +13,16 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ._backoff import Backoff
-from ._delivery import suppress_instrumentation
+from ._delivery import as_own_thread, loaded
 from ._encoding import Encoded
-from ._guard import note_internal_error, own_threads, say_once
-from ._loading import loading
-from ._spool import Item, Spool, SpoolError, assemble_readable
+from ._guard import note_internal_error, say_once
+from ._spool import Item, Spool, SpoolError, assemble_readable, fitting
 from ._store import Store
 
 if TYPE_CHECKING:
     from ._transport import Answer, Sender
 
 _PAUSE_S = 1.0
-_MOST_BYTES = 3 * 1024 * 1024  # collectors take 4 MiB per gRPC message by default
 NAMES = {"logs": "log records", "traces": "spans", "metrics": "metrics"}
 
 
@@ -188,13 +186,8 @@ class Outbox:
     # The sending thread
 
     def _run(self) -> None:
-        own_threads.add(threading.get_ident())
-        suppress_instrumentation()
-        try:
-            with loading():
-                self._sender = self._load()
-        except Exception as error:
-            note_internal_error(f"loading what sends {self.signal}", error)
+        as_own_thread()
+        self._sender = loaded(self._load, f"loading what sends {self.signal}")
         self._loaded.set()
         while True:
             try:
@@ -254,14 +247,10 @@ class Outbox:
 
     def _items(self, keys: list[tuple[Spool, int]]) -> list[Item]:
         """Return the items of a request: as many of ``keys``, which is cut to them, as fit into one."""
-        items: list[Item] = []
-        size = 0
-        for item in keys[0][0].load([number for _, number in keys]):
-            size += len(item.payload)
-            if items and size > _MOST_BYTES:
-                del keys[[number for _, number in keys].index(item.id) :]
-                break
-            items.append(item)
+        found = keys[0][0].load([number for _, number in keys])
+        items = fitting(found)
+        if len(items) < len(found):
+            del keys[[number for _, number in keys].index(found[len(items)].id) :]
         return items
 
     def _wait_for_turn(self) -> None:

@@ -12,15 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ._guard import logger, note_internal_error, own_threads, say_once
-from ._spool import Destination, Item, Spool, SpoolError, assemble_readable, orphans
+from ._delivery import as_own_thread
+from ._guard import logger, note_internal_error, say_once
+from ._spool import Destination, Item, Spool, SpoolError, assemble_readable, fitting, orphans
 
 if TYPE_CHECKING:
     from ._transport import Sender
 
-SIGNALS = ("traces", "logs", "metrics")
 _MOST_ITEMS = 512
-_MOST_BYTES = 3 * 1024 * 1024
 _TIMEOUT_S = 10.0
 
 
@@ -40,13 +39,7 @@ class Sent:
 def batches(spool: Spool, signal: str) -> Iterator[list[Item]]:
     """Yield the pending items of a store, as many at a time as fit into one request."""
     after = 0
-    while items := spool.pending(signal, after, _MOST_ITEMS):
-        size = 0
-        for number, item in enumerate(items):
-            size += len(item.payload)
-            if number and size > _MOST_BYTES:
-                items = items[:number]
-                break
+    while items := fitting(spool.pending(signal, after, _MOST_ITEMS)):
         yield items
         after = items[-1].id
 
@@ -73,8 +66,7 @@ def send_store(
                 break
             if not progress(len(items)):
                 sent.stopped = True
-            if sent.stopped:
-                return
+                break
         if sent.stopped:
             return
 
@@ -154,14 +146,13 @@ class Recovery:
         self._ended.wait(timeout_s)
 
     def _run(self) -> None:
-        own_threads.add(threading.get_ident())
-        from ._delivery import suppress_instrumentation
-
-        suppress_instrumentation()
+        as_own_thread()
+        senders: Mapping[str, Sender] | None = None
         try:
             for spool in orphans(self._directory):
+                senders = self._senders() if senders is None else senders
                 try:
-                    self._recover(spool)
+                    self._recover(spool, senders)
                 except SpoolError as error:  # that store's own trouble; the next may be well
                     say_once(f"recovery {spool.path}", f"{error} What is in it stays there.")
                 finally:
@@ -176,10 +167,10 @@ class Recovery:
         if total:
             logger.info("%d items that earlier jobs on this node left in the spool were sent.", total)
 
-    def _recover(self, spool: Spool) -> None:
+    def _recover(self, spool: Spool, senders: Mapping[str, Sender]) -> None:
         senders = {
             signal: sender
-            for signal, sender in self._senders().items()
+            for signal, sender in senders.items()
             if spool.destinations.get(signal) == self._destinations.get(signal)
         }
         if senders:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Any
 
 REDACTED = "[redacted]"
@@ -23,7 +22,7 @@ class Redaction:
         """Return ``text`` with every match replaced."""
         return text if self._pattern is None else self._pattern.sub(REDACTED, text)
 
-    def attributes(self, attributes: Mapping[str, Any]) -> Mapping[str, Any]:
+    def attributes(self, attributes: dict[str, Any]) -> dict[str, Any]:
         """Return attributes with every match in their values replaced; the names stay."""
         if self._pattern is None:
             return attributes

@@ -9,24 +9,32 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from ._environment import import_module
+from ._encoding import service_message
+from ._environment import SIGNALS, Signal, import_module
 from ._otlp import OtlpTarget
 from ._outbox import NAMES
-from ._recovery import SIGNALS, Sent, batches, send_store
-from ._spool import Destination, Spool, assemble_readable, default_directory, destination_of, orphans
+from ._recovery import Sent, batches, send_store
+from ._settings import read_settings
+from ._spool import (
+    Destination,
+    Spool,
+    assemble_readable,
+    default_directory,
+    destination_of,
+    directory_of,
+    orphans,
+)
 
 if TYPE_CHECKING:
-    from ._environment import Signal
     from ._transport import Sender
 
-_REQUESTS = {"logs": ("logs", "Logs"), "traces": ("trace", "Trace"), "metrics": ("metrics", "Metrics")}
 _BAR = 30
 
 
 def spool_directory(given: str, environ: Mapping[str, str]) -> Path:
     """Return the spool that is meant: the one given, else the one that jobs with this environment use."""
-    named = given or environ.get("TORCHELASTIC_OTEL_SPOOL_DIR", "").strip()
-    return Path(named) if named and named != "off" else default_directory(environ)
+    setting = given or read_settings(environ, _warn).spool_dir
+    return directory_of(setting, environ) or default_directory(environ)
 
 
 def _warn(text: str) -> None:
@@ -41,8 +49,7 @@ def _targets(endpoint: str, environ: Mapping[str, str]) -> dict[Signal, OtlpTarg
         environ = {name: value for name, value in environ.items() if name not in specific}
         environ = {**environ, "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}
     found: dict[Signal, OtlpTarget] = {}
-    signals: tuple[Signal, ...] = ("traces", "logs", "metrics")
-    for signal in signals:
+    for signal in SIGNALS:
         plans = plan_exporters(signal, environ, _warn)
         target = next((plan.otlp for plan in plans if plan.otlp is not None), None)
         if target is not None:
@@ -131,7 +138,9 @@ def _tell(sent: Sent, left: int, elsewhere: set[str], directory: Path, out: IO[s
 
 
 def export(directory: Path, into: Path, out: IO[str]) -> int:
-    """Write what is in a spool as OTLP JSON Lines, a file per signal; the spool stays as it is.
+    """Write what is in a spool as OTLP JSON Lines, a file per signal; everything stays in the spool.
+
+    What was held is free to be sent again then, and spans left open are closed, as for ``replay``.
 
     Each line is a whole request, as the Collector's ``otlpjsonfile`` receiver reads it.
     """
@@ -165,7 +174,7 @@ def export(directory: Path, into: Path, out: IO[str]) -> int:
     return 0
 
 
-def _lines(spool: Spool) -> Iterator[tuple[str, str, int]]:
+def _lines(spool: Spool) -> Iterator[tuple[Signal, str, int]]:
     for signal in SIGNALS:
         for items in batches(spool, signal):
             yield signal, otlp_json(signal, assemble_readable(signal, items, spool.header)[0]), len(items)
@@ -174,9 +183,7 @@ def _lines(spool: Spool) -> Iterator[tuple[str, str, int]]:
 def otlp_json(signal: str, request: bytes) -> str:
     """Return a serialized request in OTLP's JSON, whose ids are hex and whose enumerations are numbers."""
     as_dict = import_module("google.protobuf.json_format").MessageToDict
-    package, name = _REQUESTS[signal]
-    module = import_module(f"opentelemetry.proto.collector.{package}.v1.{package}_service_pb2")
-    message = getattr(module, f"Export{name}ServiceRequest").FromString(request)
+    message = service_message(signal, "Request").FromString(request)
     return json.dumps(_with_hex_ids(as_dict(message, use_integers_for_enums=True)))
 
 

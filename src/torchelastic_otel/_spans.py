@@ -51,7 +51,7 @@ class OpenSpan:
         events = self._events
         if len(events) == events.maxlen:
             self._dropped += 1
-        events.append((name, time_ns, self._redaction.attributes(attributes)))
+        events.append((name, time_ns, attributes))
 
     def set(self, attributes: Mapping[str, Any]) -> None:
         """Set attributes."""

@@ -229,7 +229,7 @@ class Telemetry:
     def emit(self, record: Event) -> None:
         """Send a log record on its way."""
         record.body = self.redaction.text(record.body)
-        record.attributes = dict(self.redaction.attributes(record.attributes))
+        record.attributes = self.redaction.attributes(record.attributes)
         if self._logs is not None:
             self._logs.emit(record)
 
@@ -286,7 +286,7 @@ class Telemetry:
             interval_s = env.metric_export_interval_s(self._environ, self._warn)
             target = next((plan.otlp for plan in plans if plan.otlp is not None), None)
             outbox = self.durable.outbox("metrics", target, _AT_ONCE) if target is not None else None
-            flusher = Flusher("metrics", lambda: self._build_meter_provider(outbox), interval_s)
+            flusher = Flusher("metrics", lambda: self._build_meter_provider(plans, outbox), interval_s)
         else:
             flusher = Flusher("metrics", lambda: provider)
         self._flushers.append(flusher)
@@ -295,18 +295,18 @@ class Telemetry:
     def _flush_too(self, name: str, provider: object) -> None:
         self._flushers.append(Flusher(name, lambda: provider))
 
-    def _build_meter_provider(self, outbox: Outbox | None) -> MeterProvider:
+    def _build_meter_provider(self, plans: Sequence[ExporterPlan], outbox: Outbox | None) -> MeterProvider:
         from opentelemetry.sdk.metrics import MeterProvider
         from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
 
-        from ._exporters import load_exporter, plan_exporters
+        from ._exporters import load_exporter
         from ._metric_export import metric_exporter
 
         # Left to read these itself, the SDK raises for wrong ones.
         exemplars = env.exemplar_filter_from_env(self._environ, self._warn)
         # The interval is the flusher's: the reader's own timer would go on in forked workers.
         readers: list[MetricReader] = []
-        for plan in plan_exporters("metrics", self._environ, self._warn):
+        for plan in plans:
             exporter: Any
             if plan.otlp is not None and outbox is not None:
                 exporter = metric_exporter(outbox.put_metrics, self._warn)

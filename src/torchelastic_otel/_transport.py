@@ -21,6 +21,7 @@ from typing import Any, Literal, Protocol
 from urllib.parse import urlsplit
 
 from ._credentials import channel_credentials, provided_credentials
+from ._encoding import service_message, service_names
 from ._environment import Signal, import_module
 from ._guard import from_signal_handler
 from ._otlp import OtlpTarget
@@ -42,11 +43,11 @@ _MOST_READ = 64 * 1024
 _PIECE = 512
 _LONGEST_RETRY_AFTER_S = 3600.0
 
-# Package, name, and the field with the number of refused items.
-_SERVICES: dict[Signal, tuple[str, str, str]] = {
-    "logs": ("logs", "Logs", "rejected_log_records"),
-    "traces": ("trace", "Trace", "rejected_spans"),
-    "metrics": ("metrics", "Metrics", "rejected_data_points"),
+# The field with the number of refused items.
+_REJECTED = {
+    "logs": "rejected_log_records",
+    "traces": "rejected_spans",
+    "metrics": "rejected_data_points",
 }
 _HTTP_KINDS: dict[int, AnswerKind] = {
     401: "held",
@@ -146,11 +147,10 @@ class _Service:
     """A signal's service: what its method is called, and how to read what it answers."""
 
     def __init__(self, signal: Signal) -> None:
-        package, name, self._rejected = _SERVICES[signal]
-        service = f"opentelemetry.proto.collector.{package}.v1"
-        self.method = f"/{service}.{name}Service/Export"
-        messages = import_module(f"{service}.{package}_service_pb2")
-        self._response = getattr(messages, f"Export{name}ServiceResponse")
+        package, name = service_names(signal)
+        self.method = f"/{package}.{name}Service/Export"
+        self._rejected = _REJECTED[signal]
+        self._response = service_message(signal, "Response")
         self._status = import_module("google.rpc.status_pb2").Status
         self._retry_info = import_module("google.rpc.error_details_pb2").RetryInfo
         self._json = import_module("google.protobuf.json_format")

@@ -15,17 +15,17 @@ from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
 
 from .._contract import DESTINATION
-from .._environment import Signal, read, sdk_disabled
+from .._environment import SIGNALS, Signal, read, sdk_disabled
 from .._exporters import ExporterPlan, plan_exporters
 from .._outbox import NAMES
 from .._resource import build_resource
 from .._settings import Settings, read_settings
-from .._spool import SpoolError, default_directory, on_network_filesystem, orphans
+from .._spool import SpoolError, directory_of, on_network_filesystem, orphans
 from .._spool.files import check_directory
 from .._version import __version__
 from .probe import Probes
 from .report import Check, Report
-from .settings import SIGNALS, Redactor, effective_settings, oddities, read_the_rest
+from .settings import Redactor, effective_settings, oddities, read_the_rest
 
 _OLDEST_TORCH = (2, 8)
 
@@ -165,10 +165,10 @@ def _registration() -> Check:
 
 
 def _spool(settings: Settings, environ: Mapping[str, str]) -> list[Check]:
-    if settings.spool_dir == "off":
+    directory = directory_of(settings.spool_dir, environ)
+    if directory is None:
         message = "Off, by TORCHELASTIC_OTEL_SPOOL_DIR: what is not delivered when a process ends is lost."
         return [Check("spool", "off", message)]
-    directory = Path(settings.spool_dir) if settings.spool_dir else default_directory(environ)
     lost = "What is not delivered when a process ends would be lost."
     try:
         refused = _refused(directory)

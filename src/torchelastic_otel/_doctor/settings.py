@@ -6,19 +6,16 @@ import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
-from typing import get_args
 from urllib.parse import unquote, unquote_plus
 
 from .. import _environment as env
-from .._environment import Signal, read
+from .._environment import SIGNALS, Signal, read
 from .._exporters import ExporterPlan
 from .._metric_export import metric_exporter
 from .._otlp import LONGEST_TIMEOUT_S, OtlpTarget, first_set
 from .._settings import Settings
 from .._spool import default_directory, destination_of
 from .report import Check, Setting
-
-SIGNALS: tuple[Signal, ...] = get_args(Signal)
 
 _OTLP = "OTEL_EXPORTER_OTLP_"
 _PACKAGE = "TORCHELASTIC_OTEL_"

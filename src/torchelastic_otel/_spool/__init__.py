@@ -1,7 +1,7 @@
 """What is recorded and not delivered yet, on the node's disk: one SQLite file per process."""
 
-from .files import SpoolError, default_directory, on_network_filesystem
-from .items import Destination, Item, assemble, assemble_readable, destination_of
+from .files import SpoolError, default_directory, directory_of, on_network_filesystem
+from .items import Destination, Item, assemble, assemble_readable, destination_of, fitting
 from .orphans import make_room, orphans
 from .store import Held, Spool
 
@@ -15,6 +15,8 @@ __all__ = [
     "assemble_readable",
     "default_directory",
     "destination_of",
+    "directory_of",
+    "fitting",
     "make_room",
     "on_network_filesystem",
     "orphans",

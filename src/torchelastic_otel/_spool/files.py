@@ -49,6 +49,13 @@ def default_directory(environ: Mapping[str, str]) -> Path:
     return Path(os.path.abspath(parent), f"torchelastic-otel-{os.geteuid()}")
 
 
+def directory_of(setting: str, environ: Mapping[str, str]) -> Path | None:
+    """Return the directory that ``Settings.spool_dir`` names: "" is the default one, "off" is none."""
+    if setting == "off":
+        return None
+    return Path(setting) if setting else default_directory(environ)
+
+
 def on_network_filesystem(path: Path) -> str:
     """Return the type of the network file system that ``path`` is or would be on; "" if it is on none."""
     try:

@@ -9,10 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .._environment import importing
+from .._encoding import FIELDS, service_message
 
 if TYPE_CHECKING:
     from .._otlp import OtlpTarget
+
+
+_MOST_BYTES = 3 * 1024 * 1024  # collectors take 4 MiB per gRPC message by default
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,16 @@ def _without_credentials(endpoint: str) -> str:
     return f"{scheme}{separator}{authority.rpartition('@')[2]}{path}"
 
 
+def fitting(items: Sequence[Item]) -> list[Item]:
+    """Return as many of the first items, one at least, as fit into one request."""
+    size = 0
+    for number, item in enumerate(items):
+        size += len(item.payload)
+        if number and size > _MOST_BYTES:
+            return list(items[:number])
+    return list(items)
+
+
 def assemble(signal: str, items: Sequence[Item], header_of: Callable[[int], bytes]) -> bytes:
     """Return the export request of ``items``, serialized: grouped by their header, in order.
 
@@ -66,27 +79,15 @@ def assemble(signal: str, items: Sequence[Item], header_of: Callable[[int], byte
     groups: dict[int, list[bytes]] = {}
     for item in items:
         groups.setdefault(item.scope_id, []).append(item.payload)
-    if signal == "logs":
-        with importing:
-            from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
-
-        logs = ExportLogsServiceRequest()
-        for scope_id, payloads in groups.items():
-            resource_logs = logs.resource_logs.add()
-            resource_logs.MergeFromString(header_of(scope_id))
-            for payload in payloads:
-                resource_logs.scope_logs[0].log_records.add().MergeFromString(payload)
-        return bytes(logs.SerializeToString())
-    with importing:
-        from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-
-    traces = ExportTraceServiceRequest()
+    resources, scopes, leaves = FIELDS[signal]
+    request = service_message(signal, "Request")()
     for scope_id, payloads in groups.items():
-        resource_spans = traces.resource_spans.add()
-        resource_spans.MergeFromString(header_of(scope_id))
+        resource = getattr(request, resources).add()
+        resource.MergeFromString(header_of(scope_id))
+        messages = getattr(getattr(resource, scopes)[0], leaves)
         for payload in payloads:
-            resource_spans.scope_spans[0].spans.add().MergeFromString(payload)
-    return bytes(traces.SerializeToString())
+            messages.add().MergeFromString(payload)
+    return bytes(request.SerializeToString())
 
 
 def assemble_readable(
