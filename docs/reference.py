@@ -19,7 +19,6 @@ TABLES: dict[str, tuple[str | tuple[str, ...], str]] = {
     "semantic-conventions": (("LOG_RECORD", "ERROR_", "EXCEPTION_", "PROCESS_"), "Attribute"),
     "torch": ("# Attributes: torch's", "Attribute"),
     "own": ("# Attributes: the bridge's own", "Attribute"),
-    "metrics": ("METRIC_", "Metric"),
 }
 
 
@@ -51,13 +50,23 @@ def table(selector: str | tuple[str, ...], title: str) -> str:
     return "\n".join(rows)
 
 
+def metrics_table() -> str:
+    """Return the table of metrics as Markdown."""
+    rows = ["| Metric | Kind | Unit | Attributes | Meaning |", "| --- | --- | --- | --- | --- |"]
+    for name, known in _contract.INSTRUMENTS.items():
+        attributes = ", ".join(f"`{attribute}`" for attribute in known.attributes)
+        rows.append(f"| `{name}` | {known.kind} | `{known.unit}` | {attributes} | {known.description}. |")
+    return "\n".join(rows)
+
+
 def rendered(text: str) -> str:
     """Return the document with its tables as the code has them."""
-    for name, (selector, title) in TABLES.items():
+    tables = {name: table(selector, title) for name, (selector, title) in TABLES.items()}
+    for name, content in {**tables, "metrics": metrics_table()}.items():
         start, end = f"<!-- table: {name} -->\n", "\n<!-- end -->"
         before, _, rest = text.partition(start)
         _, _, after = rest.partition(end)
-        text = f"{before}{start}{table(selector, title)}{end}{after}"
+        text = f"{before}{start}{content}{end}{after}"
     return text
 
 

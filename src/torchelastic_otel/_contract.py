@@ -6,7 +6,7 @@ other module spells a name of its own.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 SCOPE: Final = "torchelastic_otel"
 """Instrumentation scope of all that the bridge emits."""
@@ -173,7 +173,7 @@ FIRST_FAILURE_PREFIX: Final = "torchelastic.first_failure."
 `.error_type`, `.exit_code`."""
 RESTART_CAUSE: Final = "torchelastic.restart.cause"
 """`worker_failure` (a worker of this node died) or `membership_change` (a node joins, or a
-peer restarts)."""
+peer restarts). On downtime also `startup` (before the first workers ran) and `shutdown` (after the last)."""
 RESTART_FROM: Final = "torchelastic.restart.from_generation"
 """Generation that ended."""
 RESTART_TO: Final = "torchelastic.restart.to_generation"
@@ -187,6 +187,8 @@ EXIT_BARRIER_DURATION: Final = "torchelastic.exit_barrier.duration"
 RANDOM_TRACE: Final = "torchelastic.trace.random"
 """True where nothing identifies the job to its other nodes, so that this launcher has a
 trace of its own."""
+OPERATION: Final = "torchelastic.operation"
+"""Step of the agent that torch measures: `run`, `_rendezvous`, `_start_workers`, …."""
 OTEL_SIGNAL: Final = "otel.signal"
 """`logs`, `traces` or `metrics`, on the bridge's own metrics."""
 REASON: Final = "torchelastic_otel.reason"
@@ -208,28 +210,120 @@ CAUSE_UNINTERRUPTIBLE: Final = "uninterruptible"
 
 RESTART_WORKER_FAILURE: Final = "worker_failure"
 RESTART_MEMBERSHIP_CHANGE: Final = "membership_change"
+DOWN_STARTUP: Final = "startup"
+DOWN_SHUTDOWN: Final = "shutdown"
+
+EVENT_OTHER: Final = "other"
 
 # Metrics
+METRIC_RENDEZVOUS_DURATION: Final = "torchelastic.rendezvous.duration"
+METRIC_RENDEZVOUS_WAITING: Final = "torchelastic.rendezvous.waiting"
+METRIC_RESTART_DURATION: Final = "torchelastic.restart.duration"
+METRIC_RESTARTS: Final = "torchelastic.restarts"
+METRIC_WORKER_FAILURES: Final = "torchelastic.worker.failures"
+METRIC_WORKER_ACTIVE: Final = "torchelastic.worker.active"
+METRIC_WORLD_SIZE: Final = "torchelastic.group.world_size"
+METRIC_UPTIME: Final = "torchelastic.worker_group.uptime"
+METRIC_DOWNTIME: Final = "torchelastic.worker_group.downtime"
+METRIC_EXIT_BARRIER_DURATION: Final = "torchelastic.exit_barrier.duration"
 METRIC_HEARTBEATS: Final = "torchelastic.rendezvous.heartbeats"
-"""Keep-alive events of the rendezvous. Counter, `{heartbeat}`."""
 METRIC_EVENTS: Final = "torchelastic.events"
-"""Events that could not be read. Counter, `{event}`."""
+METRIC_OPERATION_DURATION: Final = "torchelastic.operation.duration"
 
 METRIC_EXPORTED: Final = "torchelastic_otel.exported"
-"""Log records, spans and requests of metrics that a backend took. Counter, `{item}`."""
 METRIC_DROPPED: Final = "torchelastic_otel.dropped"
-"""Those that are lost, by reason. Counter, `{item}`."""
 METRIC_KEPT: Final = "torchelastic_otel.spool.kept"
-"""Those that a backend did not take at first, and that wait in the spool. Counter, `{item}`."""
 METRIC_REPLAYED: Final = "torchelastic_otel.spool.replayed"
-"""Those that earlier processes left in the spool, and this one sent. Counter, `{item}`."""
 
 DELIVERY_METRICS: Final = {
-    "exported": (METRIC_EXPORTED, "What a backend took"),
-    "dropped": (METRIC_DROPPED, "What is lost"),
-    "kept": (METRIC_KEPT, "What waits in the spool since a backend did not take it"),
-    "replayed": (METRIC_REPLAYED, "What earlier processes left, and this one sent"),
+    "exported": METRIC_EXPORTED,
+    "dropped": METRIC_DROPPED,
+    "kept": METRIC_KEPT,
+    "replayed": METRIC_REPLAYED,
 }
+
+COUNTER: Final = "counter"
+UP_DOWN_COUNTER: Final = "up-down counter"
+GAUGE: Final = "gauge"
+HISTOGRAM: Final = "histogram"
+
+
+class Instrument(NamedTuple):
+    """What a metric is: kind, unit (UCUM), meaning, and the attributes that it has besides ``RUN_ID``."""
+
+    kind: str
+    unit: str
+    description: str
+    attributes: tuple[str, ...] = ()
+
+
+INSTRUMENTS: Final[dict[str, Instrument]] = {
+    METRIC_RENDEZVOUS_DURATION: Instrument(
+        HISTOGRAM,
+        "s",
+        "How long an attempt to join a round took, however it ended",
+        (RDZV_BACKEND, OUTCOME, ERROR_TYPE),
+    ),
+    METRIC_RENDEZVOUS_WAITING: Instrument(
+        GAUGE, "s", "How long an attempt that is still open has lasted, else 0"
+    ),
+    METRIC_RESTART_DURATION: Instrument(
+        HISTOGRAM, "s", "From seeing the failure or change to the workers running again", (RESTART_CAUSE,)
+    ),
+    METRIC_RESTARTS: Instrument(
+        COUNTER, "{restart}", "How often the node's workers were started anew", (RESTART_CAUSE,)
+    ),
+    METRIC_WORKER_FAILURES: Instrument(
+        COUNTER,
+        "{failure}",
+        "Workers that died by themselves; those that their agent stopped do not count",
+        (FAILURE_CAUSE, ERROR_TYPE),
+    ),
+    METRIC_WORKER_ACTIVE: Instrument(
+        UP_DOWN_COUNTER, "{worker}", "Workers of the node that run; 0 once the launcher ends", (ROLE,)
+    ),
+    METRIC_WORLD_SIZE: Instrument(GAUGE, "{node}", "Nodes in the round that the node joined last", (ROLE,)),
+    METRIC_UPTIME: Instrument(COUNTER, "s", "Time in which the node's workers ran, up to the moment"),
+    METRIC_DOWNTIME: Instrument(
+        COUNTER,
+        "s",
+        "Time in which they did not, from the first rendezvous to the launcher's end, by cause",
+        (RESTART_CAUSE,),
+    ),
+    METRIC_EXIT_BARRIER_DURATION: Instrument(
+        HISTOGRAM, "s", "How long the agent waited for the other nodes at the end"
+    ),
+    METRIC_HEARTBEATS: Instrument(COUNTER, "{heartbeat}", "Keep-alive events of the rendezvous", (OUTCOME,)),
+    METRIC_EVENTS: Instrument(
+        COUNTER,
+        "{event}",
+        "Events that reached the destination, heartbeats apart. Torch's own by name, a user's as `other`",
+        (EVENT, SOURCE),
+    ),
+    METRIC_OPERATION_DURATION: Instrument(
+        HISTOGRAM,
+        "s",
+        "How long a step of the agent took that torch measures (`@prof`)",
+        (OPERATION, OUTCOME),
+    ),
+    METRIC_EXPORTED: Instrument(
+        COUNTER, "{item}", "Log records, spans and requests of metrics that a backend took", (OTEL_SIGNAL,)
+    ),
+    METRIC_DROPPED: Instrument(COUNTER, "{item}", "Those that are lost, by reason", (OTEL_SIGNAL, REASON)),
+    METRIC_KEPT: Instrument(
+        COUNTER,
+        "{item}",
+        "Those that a backend did not take at first, and that wait in the spool",
+        (OTEL_SIGNAL,),
+    ),
+    METRIC_REPLAYED: Instrument(
+        COUNTER, "{item}", "Those that earlier processes left in the spool, and this one sent", (OTEL_SIGNAL,)
+    ),
+}
+"""Every metric. All have ``RUN_ID`` besides, where the process has one job."""
+
+SECONDS_BUCKETS: Final = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1200, 1800)
+"""Bucket boundaries of the histograms: what an agent does takes from a blink to half an hour."""
 
 # torch's metadata keys → attributes. A key that is not here is lifted under PREFIX as it is.
 TORCH_KEYS: Final[dict[str, str]] = {

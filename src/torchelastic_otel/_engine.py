@@ -145,10 +145,7 @@ class Engine:
     def _event(self, event: Event, span: SpanContext | None) -> None:
         if event.heartbeat:
             self._telemetry.count(
-                c.METRIC_HEARTBEATS,
-                {c.RUN_ID: event.run_id or "", c.OUTCOME: c.OUTCOME_SUCCEEDED},
-                "{heartbeat}",
-                "Keep-alive events of the rendezvous",
+                c.METRIC_HEARTBEATS, {c.RUN_ID: event.run_id or "", c.OUTCOME: c.OUTCOME_SUCCEEDED}
             )
             if self._settings.heartbeats != "log":
                 return
@@ -173,7 +170,7 @@ class Engine:
                 self._forget_if_ended(key, job)
 
     def _count_event(self, name: str) -> None:
-        self._telemetry.count(c.METRIC_EVENTS, {c.EVENT: name}, "{event}", "Events recorded")
+        self._telemetry.count(c.METRIC_EVENTS, {c.EVENT: name})
 
     def _context(self, event: Event, span: SpanContext | None) -> SpanContext | None:
         """Where a record without a job belongs: the caller's span, else the span this process was given."""

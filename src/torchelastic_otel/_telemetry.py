@@ -105,7 +105,7 @@ class Telemetry:
         self._metrics = self._make_metrics(
             given.meter_provider or found.meter_provider or configured.meter_provider
         )
-        self._counted: dict[tuple[str, str, str, tuple[tuple[str, str], ...]], int] = {}
+        self._counted: dict[tuple[str, tuple[tuple[str, str], ...]], int] = {}
         self._counters: dict[str, Any] = {}
         self._told_counts: dict[tuple[str, str, str], int] = {}
 
@@ -240,12 +240,10 @@ class Telemetry:
         if self._spans is not None:
             self._spans.commit()
 
-    def count(
-        self, name: str, attributes: Mapping[str, str], unit: str, description: str, amount: int = 1
-    ) -> None:
+    def count(self, name: str, attributes: Mapping[str, str], amount: int = 1) -> None:
         """Add to the counter ``name``."""
         if self._metrics is not None:
-            key = (name, unit, description, tuple(attributes.items()))
+            key = (name, tuple(attributes.items()))
             self._counted[key] = self._counted.get(key, 0) + amount
 
     def _count_deliveries(self) -> None:
@@ -254,10 +252,9 @@ class Telemetry:
             new = total - self._told_counts.get((signal, what, reason), 0)
             if new > 0:
                 self._told_counts[signal, what, reason] = total
-                name, description = c.DELIVERY_METRICS[what]
                 attributes = {c.OTEL_SIGNAL: signal, c.REASON: reason}
                 known = {key: value for key, value in attributes.items() if value}
-                self.count(name, known, "{item}", description, new)
+                self.count(c.DELIVERY_METRICS[what], known, new)
 
     def publish_counts(self) -> None:
         """Hand what was counted to the SDK, once that has been loaded."""
@@ -265,11 +262,12 @@ class Telemetry:
         provider: Any = self._metrics.flushed if self._metrics is not None else None
         if provider is None:
             return
-        for (name, unit, description, attributes), count in self._counted.items():
+        for (name, attributes), count in self._counted.items():
             counter = self._counters.get(name)
             if counter is None:
                 meter = provider.get_meter(c.SCOPE, __version__)
-                counter = self._counters[name] = meter.create_counter(name, unit, description)
+                known = c.INSTRUMENTS[name]
+                counter = self._counters[name] = meter.create_counter(name, known.unit, known.description)
             counter.add(count, dict(attributes))
         self._counted.clear()
 
