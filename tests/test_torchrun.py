@@ -24,6 +24,7 @@ from typing import Any
 
 import pytest
 
+from backends import Jaeger, jaeger, relay
 from otlp_receiver import LogRecord, OtlpReceiver, Request, Span
 from torchelastic_otel._identity import hash_trace_id
 from torchrun_harness import (
@@ -32,15 +33,12 @@ from torchrun_harness import (
     TORCHRUN,
     Agent,
     Harness,
-    Jaeger,
     Protocol,
     Recorded,
     Script,
     WorkerNote,
     c10d,
-    collector,
     free_port,
-    jaeger,
     match,
     otlp,
 )
@@ -500,7 +498,7 @@ def run_scenario(directory: Path, name: str, *, bridge: bool = True) -> Run:
         harness = stack.enter_context(Harness(directory / "job"))
         env = otlp(receiver, found.protocol)
         if found.collector:
-            endpoints = stack.enter_context(collector(receiver, directory / "collector"))
+            endpoints = stack.enter_context(relay(receiver, directory / "collector"))
             env["OTEL_EXPORTER_OTLP_ENDPOINT"] = endpoints[found.protocol]
         began_ns = time.time_ns()
         agents = found.run(Job(harness, env, run_id, bridge))
