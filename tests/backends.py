@@ -148,6 +148,17 @@ class Program:
         self.stop()
 
 
+@contextlib.contextmanager
+def ended(program: Program, start: bool = True) -> Iterator[Program]:
+    """Start a program, now or when the caller does; it is ended in any case."""
+    try:
+        if start:
+            program.start()
+        yield program
+    finally:
+        program.stop()
+
+
 def backend(command: Sequence[str], directory: Path, environ: Mapping[str, str] | None = None) -> Program:
     """Return a program that is a distribution of the OpenTelemetry Collector, to be started by ``with``."""
     return Program(command, directory, "Everything is ready", environ)
@@ -289,8 +300,8 @@ class Jaeger:
 
 
 @contextlib.contextmanager
-def jaeger(directory: Path) -> Iterator[Jaeger]:
-    """Run a real Jaeger with its storage in memory."""
+def jaeger(directory: Path, *, start: bool = True) -> Iterator[Jaeger]:
+    """Run a real Jaeger with its storage in memory; it is started later with ``start=False``."""
     program = tool("jaeger")
     otlp_port, query_port, query_grpc = free_port(), free_port(), free_port()
     directory.mkdir(parents=True)
@@ -312,8 +323,9 @@ service:
   pipelines:
     traces: {{receivers: [otlp], exporters: [jaeger_storage_exporter]}}
 """)
-    with backend([str(program), "--config", str(config)], directory) as started:
-        yield Jaeger(started, f"http://127.0.0.1:{otlp_port}", f"http://127.0.0.1:{query_port}")
+    with ended(backend([str(program), "--config", str(config)], directory), start) as running:
+        yield Jaeger(running, f"http://127.0.0.1:{otlp_port}", f"http://127.0.0.1:{query_port}")
+        running.kill()  # asked to end it takes 10 s, and it keeps nothing
 
 
 # Prometheus
@@ -372,7 +384,9 @@ class Prometheus:
 
 
 @contextlib.contextmanager
-def prometheus(directory: Path, config: Path | None = None) -> Iterator[Prometheus]:
+def prometheus(
+    directory: Path, config: Path | None = None, *, start: bool = True
+) -> Iterator[Prometheus]:
     """Run a real Prometheus with grafana/prometheus.yaml (or another file) and the rules of prometheus/."""
     port = free_port()
     directory.mkdir(parents=True)
@@ -388,7 +402,7 @@ def prometheus(directory: Path, config: Path | None = None) -> Iterator[Promethe
         f"--web.listen-address=127.0.0.1:{port}",
         "--storage.tsdb.path=data",
     ]
-    with Program(command, directory, f"{url}/-/ready") as program:
+    with ended(Program(command, directory, f"{url}/-/ready"), start) as program:
         yield Prometheus(program, url)
 
 
@@ -450,8 +464,8 @@ class Loki:
 
 
 @contextlib.contextmanager
-def loki(directory: Path, config: Path | None = None) -> Iterator[Loki]:
-    """Run a real Loki with grafana/loki.yaml (or another file). Start it early: it takes 10 to 15 s."""
+def loki(directory: Path, config: Path | None = None, *, start: bool = True) -> Iterator[Loki]:
+    """Run a real Loki with grafana/loki.yaml (or another file): it takes 10 s until it is ready."""
     port, grpc = free_port(), free_port()
     url = f"http://127.0.0.1:{port}"
     command = [
@@ -467,5 +481,5 @@ def loki(directory: Path, config: Path | None = None) -> Iterator[Loki]:
         f"-common.storage.filesystem.rules-directory={directory / 'rules'}",
         "-ingester.min-ready-duration=0s",
     ]
-    with Program(command, directory, f"{url}/ready") as program:
+    with ended(Program(command, directory, f"{url}/ready"), start) as program:
         yield Loki(program, url)
