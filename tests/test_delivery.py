@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from backends import backend, tool
 from otlp_receiver import OtlpReceiver
 from torchelastic_otel._spool import orphans
-from torchrun_harness import backend, free_port, tool
+from torchrun_harness import free_port
 
 SOURCES = str(Path(__file__).parent.parent / "src")
 DEAD = "http://127.0.0.1:9"

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from backends import jaeger
 from otlp_receiver import MetricPoint, OtlpReceiver
 from torchelastic_otel import _contract as c
-from torchrun_harness import OTEL, QUICK, Harness, Script, c10d, free_port, jaeger, otlp
+from torchrun_harness import OTEL, QUICK, Harness, Script, c10d, free_port, otlp
 from torchrun_scenarios import AGENT, GROUP, RENDEZVOUS, SCENARIOS, Run, every, where
 
 pytestmark = pytest.mark.e2e

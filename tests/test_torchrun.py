@@ -12,18 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from backends import Jaeger, jaeger
 from otlp_receiver import OtlpReceiver, Span
 from torchelastic_otel._identity import hash_trace_id
-from torchrun_harness import (
-    TORCHRUN,
-    Harness,
-    Jaeger,
-    c10d,
-    free_port,
-    jaeger,
-    match,
-    otlp,
-)
+from torchrun_harness import TORCHRUN, Harness, c10d, free_port, match, otlp
 from torchrun_scenarios import (
     AGENT,
     ERROR,

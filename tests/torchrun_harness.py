@@ -21,11 +21,8 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-import urllib.error
-import urllib.request
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -447,8 +444,7 @@ class Harness:
             more: variables to add.
             bridge: False to hide the bridge, as if it were not installed.
         """
-        environment = {key: value for key, value in os.environ.items() if not _DROPPED.fullmatch(key)}
-        environment |= {
+        environment = clean_environment() | {
             "NO_PROXY": "*",
             "no_proxy": "*",
             "OMP_NUM_THREADS": "1",
@@ -611,6 +607,11 @@ class Gate:
         self._listener.close()
 
 
+def clean_environment() -> dict[str, str]:
+    """Return this environment without what has a say in telemetry or torchrun."""
+    return {key: value for key, value in os.environ.items() if not _DROPPED.fullmatch(key)}
+
+
 def free_port() -> int:
     """Return a port that was free a moment ago."""
     with socket.socket() as found:
@@ -636,131 +637,3 @@ def c10d(port: int, run_id: str, *, nodes: int = 2, per_node: int = 2, restarts:
         "--local-addr=127.0.0.1",
         f"--rdzv-id={run_id}",
     ]
-
-
-def tool(name: str) -> Path:
-    """Return the path of a real backend's program; skip the test where it is not there."""
-    directory = Path(os.environ.get("TORCHELASTIC_OTEL_TOOLS") or Path(__file__).parent.parent / ".tools")
-    path = directory / name
-    if not path.is_file():
-        pytest.skip(f"{name} is not in .tools/ nor in the directory that TORCHELASTIC_OTEL_TOOLS names")
-    return path
-
-
-@contextlib.contextmanager
-def backend(command: Sequence[str], directory: Path) -> Iterator[subprocess.Popen[str]]:
-    """Run a program that is a distribution of the OpenTelemetry Collector; it is ready when this returns."""
-    directory.mkdir(parents=True, exist_ok=True)
-    environment = {key: value for key, value in os.environ.items() if not _DROPPED.fullmatch(key)}
-    process = subprocess.Popen(
-        command,
-        cwd=directory,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stderr is not None
-    stderr = process.stderr
-    lines: list[str] = []
-    ready = threading.Event()
-
-    def read() -> None:
-        for line in stderr:
-            lines.append(line)
-            if "Everything is ready" in line:
-                ready.set()
-        ready.set()
-
-    threading.Thread(target=read, name="backend", daemon=True).start()
-    try:
-        if not ready.wait(TIMEOUT_S) or process.poll() is not None:
-            pytest.fail(f"{command[0]} does not start:\n{''.join(lines)}")
-        yield process
-    finally:
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        stderr.close()
-
-
-@contextlib.contextmanager
-def collector(receiver: OtlpReceiver, directory: Path) -> Iterator[dict[str, str]]:
-    """Run a real OpenTelemetry Collector before ``receiver``; yields its endpoints by protocol."""
-    program = tool("otelcol")
-    grpc, http = free_port(), free_port()
-    directory.mkdir(parents=True)
-    config = directory / "collector.yaml"
-    config.write_text(f"""
-receivers:
-  otlp:
-    protocols:
-      grpc: {{endpoint: "127.0.0.1:{grpc}"}}
-      http: {{endpoint: "127.0.0.1:{http}"}}
-exporters:
-  otlphttp: {{endpoint: "{receiver.http_endpoint}", sending_queue: {{enabled: false}}}}
-service:
-  telemetry: {{metrics: {{level: none}}}}
-  pipelines:
-    logs: {{receivers: [otlp], exporters: [otlphttp]}}
-    traces: {{receivers: [otlp], exporters: [otlphttp]}}
-    metrics: {{receivers: [otlp], exporters: [otlphttp]}}
-""")
-    with backend([str(program), "--config", str(config)], directory):
-        yield {"grpc": f"http://127.0.0.1:{grpc}", "http/protobuf": f"http://127.0.0.1:{http}"}
-
-
-@dataclass(frozen=True, slots=True)
-class Jaeger:
-    """A real Jaeger that runs."""
-
-    grpc_endpoint: str
-    query: str
-
-    def trace(self, trace_id: str, spans: int, timeout: float = TIMEOUT_S) -> dict[str, Any]:
-        """Return a trace as its HTTP API shows it, once it has as many spans."""
-        deadline = time.monotonic() + timeout
-        names: list[str] = []
-        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        while True:
-            with contextlib.suppress(urllib.error.HTTPError):  # 404 until its first span is there
-                with direct.open(f"{self.query}/api/traces/{trace_id}") as answer:
-                    trace: dict[str, Any] = json.load(answer)["data"][0]
-                names = [span["operationName"] for span in trace["spans"]]
-                if len(names) >= spans:
-                    return trace
-            if time.monotonic() > deadline:
-                pytest.fail(f"Jaeger does not show {spans} spans of the trace {trace_id} but {names}")
-            time.sleep(0.1)  # Jaeger tells nobody when a trace has grown
-
-
-@contextlib.contextmanager
-def jaeger(directory: Path) -> Iterator[Jaeger]:
-    """Run a real Jaeger with its storage in memory."""
-    program = tool("jaeger")
-    otlp_port, query_port, query_grpc = free_port(), free_port(), free_port()
-    directory.mkdir(parents=True)
-    config = directory / "jaeger.yaml"
-    config.write_text(f"""
-extensions:
-  jaeger_storage: {{backends: {{mem: {{memory: {{max_traces: 100}}}}}}}}
-  jaeger_query:
-    storage: {{traces: mem}}
-    http: {{endpoint: "127.0.0.1:{query_port}"}}
-    grpc: {{endpoint: "127.0.0.1:{query_grpc}"}}
-receivers:
-  otlp: {{protocols: {{grpc: {{endpoint: "127.0.0.1:{otlp_port}"}}}}}}
-exporters:
-  jaeger_storage_exporter: {{trace_storage: mem}}
-service:
-  extensions: [jaeger_storage, jaeger_query]
-  telemetry: {{metrics: {{level: none}}}}
-  pipelines:
-    traces: {{receivers: [otlp], exporters: [jaeger_storage_exporter]}}
-""")
-    with backend([str(program), "--config", str(config)], directory):
-        yield Jaeger(f"http://127.0.0.1:{otlp_port}", f"http://127.0.0.1:{query_port}")

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from backends import relay
 from otlp_receiver import LogRecord, MetricPoint, OtlpReceiver, Request, Span
 from torchrun_harness import (
     OTEL,
@@ -30,7 +31,6 @@ from torchrun_harness import (
     Script,
     WorkerNote,
     c10d,
-    collector,
     free_port,
     otlp,
 )
@@ -489,7 +489,7 @@ def run_scenario(directory: Path, name: str, *, bridge: bool = True) -> Run:
         harness = stack.enter_context(Harness(directory / "job"))
         env = otlp(receiver, found.protocol)
         if found.collector:
-            endpoints = stack.enter_context(collector(receiver, directory / "collector"))
+            endpoints = stack.enter_context(relay(receiver, directory / "collector"))
             env["OTEL_EXPORTER_OTLP_ENDPOINT"] = endpoints[found.protocol]
         began_ns = time.time_ns()
         agents = found.run(Job(harness, env, run_id, bridge))
