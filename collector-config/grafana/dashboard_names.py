@@ -108,13 +108,18 @@ class Queries:
         first = f"last_over_time({chosen}[{BASE_LOOKBACK}] offset {window}) or {last} * 0"
         return self.on_hosts(f"({last} - ({first}))", window)
 
-    def last(self, metric: str, window: str) -> str:
+    def last(self, metric: str, window: str, *matchers: str) -> str:
         """Return the last value of each series in a window, on the chosen hosts."""
-        return self.on_hosts(f"last_over_time({self.metric(metric)}[{window}])", window)
+        return self.on_hosts(f"last_over_time({self.metric(metric, *matchers)}[{window}])", window)
 
-    def now(self, metric: str) -> str:
-        """Return the present value of each series (Prometheus takes 5 minutes for that), likewise."""
-        return self.on_hosts(self.metric(metric), NOW)
+    def now(self, metric: str, *matchers: str) -> str:
+        """Return the present value of each series, on the chosen hosts."""
+        return self.on_hosts(self.metric(metric, *matchers), NOW)
+
+    @property
+    def launchers(self) -> str:
+        """Return a selector of one series for each launcher, there from its first sample to its last."""
+        return self.metric(c.METRIC_DOWNTIME, f'{CAUSE}="{c.DOWN_STARTUP}"')
 
     @staticmethod
     def on_hosts(expression: str, window: str) -> str:

@@ -108,13 +108,13 @@ def prop(name: str, value: object) -> models.DynamicConfigValue:
     return models.DynamicConfigValue(id_val=name, value=value)
 
 
-def states(names: Mapping[str, tuple[str, str]]) -> list[dict[str, object]]:
+def states(names: Mapping[str, tuple[str, str]]) -> list[models.ValueMapping]:
     """Return the words and colours that values stand for."""
     options = {
-        value: {"text": text, "color": color, "index": index}
+        value: models.ValueMappingResult(text=text, color=color, index=index)
         for index, (value, (text, color)) in enumerate(names.items())
     }
-    return [{"type": "value", "options": options}]
+    return [models.ValueMap(options=options)]
 
 
 COLORED: Final = prop("custom.cellOptions", {"type": "color-text"})
