@@ -19,7 +19,7 @@ import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -42,11 +42,9 @@ _NO_ALERT = "the job recovered at once and ended well, so that nobody is to be w
 EXPECTED_EMPTY = {
     "jobs/Jobs that failed/A": _JOB_WENT_WELL,
     "jobs/What failed last/A": _JOB_WENT_WELL,
-    "jobs/Jobs over time/B": "no job waits without running workers for as long as a sample lasts",
     "jobs/Telemetry late/A": _NOTHING_LOST,
     "jobs/Telemetry late/B": _NOTHING_LOST,
     "jobs/Telemetry lost over time/A": _NOTHING_LOST,
-    "rules/service:torchelastic_otel_dropped:increase15m": _NOTHING_LOST,
     "rules/TorchelasticRestartStorm": _NO_ALERT,
     "rules/TorchelasticNoProgressAfterFailure": _NO_ALERT,
     "rules/TorchelasticRendezvousWaiting": _NO_ALERT,
@@ -93,8 +91,8 @@ class Query:
     language: Literal["promql", "logql"]
     expression: str
     kind: Literal["instant", "range"]
-    raw: str = field(default="", compare=False)
-    """The same as the file has it."""
+    options: dict[str, str] = field(default_factory=dict, compare=False)
+    """How many records are asked for, and in which direction."""
 
 
 def dashboards() -> dict[str, dict[str, Any]]:
@@ -126,7 +124,10 @@ def raw_queries() -> Iterator[Query]:
                 )
                 instant = bool(target.get("instant")) or target.get("queryType") == "instant"
                 where = f"{name}/{panel['title']}/{target['refId']}"
-                yield Query(where, language, target["expr"], "instant" if instant else "range")
+                options = {"limit": str(target["maxLines"])} if "maxLines" in target else {}
+                if "direction" in target:
+                    options["direction"] = target["direction"]
+                yield Query(where, language, target["expr"], "instant" if instant else "range", options)
         for note in dashboard.get("annotations", {}).get("list", []):
             if "expr" in note:
                 yield Query(f"{name}/annotation {note['name']}", "logql", note["expr"], "range")
@@ -153,14 +154,8 @@ def rule_queries() -> Iterator[Query]:
 def all_queries(values: Values | None = None) -> list[Query]:
     """Return every query of the dashboards, with the values put in, and of the rules."""
     values = values or Values()
-    put_in = [
-        Query(query.where, query.language, values.put_in(query.expression), query.kind, query.expression)
-        for query in raw_queries()
-    ]
-    return put_in + [
-        Query(query.where, query.language, query.expression, query.kind, query.expression)
-        for query in rule_queries()
-    ]
+    chosen = [replace(query, expression=values.put_in(query.expression)) for query in raw_queries()]
+    return [*chosen, *rule_queries()]
 
 
 def run(query: Query, prometheus_url: str, loki_url: str, values: Values, end_s: float = 0) -> list[Any]:
@@ -182,12 +177,10 @@ def run(query: Query, prometheus_url: str, loki_url: str, values: Values, end_s:
         times = {"time": f"{end_s * 1e9:.0f}"}
         if query.kind == "range":
             times = {"start": f"{start_s * 1e9:.0f}", "end": f"{end_s * 1e9:.0f}", "step": str(step_s)}
-    form = urllib.parse.urlencode({"query": query.expression, **times}).encode()
+    form = urllib.parse.urlencode({"query": query.expression, **times, **query.options}).encode()
     address = f"{api}/query_range" if query.kind == "range" else f"{api}/query"
-    if query.language == "logql":
-        request = urllib.request.Request(f"{address}?{form.decode()}")
-    else:
-        request = urllib.request.Request(address, form)
+    # Prometheus takes long queries in a form alone.
+    request = urllib.request.Request(address, form)
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with direct.open(request, timeout=60) as answer:
         result: list[Any] = json.load(answer)["data"]["result"]

@@ -168,19 +168,16 @@ def _jobs_table(q: Queries) -> p.Panel:
 
 def _jobs_over_time(q: Queries) -> list[p.Panel]:
     chosen = f'{{job=~"$service", {RUN}=~"$run_id"}}'
+    active = f"run:torchelastic_worker_active:sum{chosen}"
+    waiting = f"run:torchelastic_rendezvous_waiting_seconds:max{chosen}"
     panels = [
         p.graph_panel(
             "Jobs over time",
             "Run ids whose workers run, and those that wait: no worker runs, and a node is in the "
             "rendezvous. Needs the recording rules (torchelastic.rules.yaml), and begins when they were "
             "loaded; the host is not chosen here.",
-            p.prom_range(f"count(run:torchelastic_worker_active:sum{chosen} > 0)", "running"),
-            p.prom_range(
-                f"count(run:torchelastic_rendezvous_waiting_seconds:max{chosen} > 0 "
-                f"unless run:torchelastic_worker_active:sum{chosen} > 0)",
-                "waiting",
-                "B",
-            ),
+            p.prom_range(f"sum({active} > bool 0)", "running"),
+            p.prom_range(f"count({waiting} > 0 unless {active} > 0) or sum({waiting}) * 0", "waiting", "B"),
         ),
         p.graph_panel(
             "Restarts by cause",
