@@ -17,10 +17,43 @@ _MATCHER = re.compile(r"(\w+)\s*(?:=~|!~|!=|=)")
 _GROUPING = re.compile(r"\b(?:by|on|without|group_left|group_right|ignoring)\s*\(([^)]*)\)")
 
 PROMQL_WORDS: Final = frozenset(
-    "and bool bottomk by clamp_min count group_left histogram_quantile last_over_time max max_over_time min offset on "
-    "or present_over_time sort sort_desc sum timestamp topk unless vector".split()
+    {
+        "and",
+        "bool",
+        "bottomk",
+        "by",
+        "clamp_min",
+        "count",
+        "group_left",
+        "histogram_quantile",
+        "last_over_time",
+        "max",
+        "max_over_time",
+        "min",
+        "offset",
+        "on",
+        "or",
+        "present_over_time",
+        "sort",
+        "sort_desc",
+        "sum",
+        "timestamp",
+        "topk",
+        "unless",
+        "vector",
+    }
 )
-LOGQL_WORDS: Final = frozenset("by count count_over_time max max_over_time sum unwrap".split())
+LOGQL_WORDS: Final = frozenset(
+    {
+        "by",
+        "count",
+        "count_over_time",
+        "max",
+        "max_over_time",
+        "sum",
+        "unwrap",
+    }
+)
 
 
 def unknown_in_promql(expression: str, metrics: Mapping[str, frozenset[str]]) -> set[str]:

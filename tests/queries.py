@@ -108,7 +108,7 @@ def rules() -> list[dict[str, Any]]:
 
 def panels(dashboard: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the panels of a dashboard, those of collapsed rows too."""
-    found = []
+    found: list[dict[str, Any]] = []
     for panel in dashboard["panels"]:
         found += panel["panels"] if panel.get("panels") else [panel]
     return [panel for panel in found if panel["type"] != "row"]

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import yaml
-
 from backends import tool
+
 from queries import RULES, rules
 
 TESTS = RULES.with_name("torchelastic.rules.test.yaml")
@@ -28,15 +28,15 @@ def paragraphs() -> dict[str, str]:
 
 
 def test_the_rules_do_what_their_tests_say() -> None:
-    """promtool finds the rules well formed, and each series of its tests leads to what is expected."""
-    for command in (["check", "rules", RULES], ["test", "rules", TESTS]):
-        done = subprocess.run([tool("promtool"), *command], capture_output=True, text=True)
+    """Prometheus' own tool finds the rules well formed, and each series of its tests leads to what is expected."""
+    for command in (["check", "rules", str(RULES)], ["test", "rules", str(TESTS)]):
+        done = subprocess.run([str(tool("promtool")), *command], capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
 
 
 @each_alert
 def test_an_alert_is_tried_both_ways(alert: dict[str, Any]) -> None:
-    """promtool's tests see it fire, and see it silent while samples come that nearly make it fire."""
+    """The unit tests see it fire, and see it silent while samples come that nearly make it fire."""
     fires = silent = 0
     for test in yaml.safe_load(TESTS.read_text())["tests"]:
         for tried in test.get("alert_rule_test", []):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from grafana_foundation_sdk.builders import dashboard
+from grafana_foundation_sdk.models import dashboard as models
+
 import dashboard_parts as p
 import dashboard_shared as shared
 from dashboard_names import CAUSE, HOST, NOW, Queries, label
 from dashboard_shared import RANGE, STEP
-from grafana_foundation_sdk.builders import dashboard
-from grafana_foundation_sdk.models import dashboard as models
-
 from torchelastic_otel import _contract as c
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
+from grafana_foundation_sdk.builders import dashboard
+from grafana_foundation_sdk.models import dashboard as models
+
 import dashboard_parts as p
 import dashboard_shared as shared
 from dashboard_names import CAUSE, HOST, NOW, RUN, Queries, label
 from dashboard_shared import RANGE, STEP
-from grafana_foundation_sdk.builders import dashboard
-from grafana_foundation_sdk.models import dashboard as models
-
 from torchelastic_otel import _contract as c
 
 FAILED: Final = f' | {label(c.OUTCOME)}="{c.OUTCOME_FAILED}"'

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-import dashboard_parts as p
-from dashboard_names import HOST, NOW, RUN, TARGET_INFO, Queries, prometheus_name
 from grafana_foundation_sdk.builders import dashboard
 from grafana_foundation_sdk.models import dashboard as models
 
+import dashboard_parts as p
+from dashboard_names import HOST, NOW, RUN, TARGET_INFO, Queries, prometheus_name
 from torchelastic_otel import _contract as c
 
 JOBS_UID: Final = "torchelastic-jobs"

@@ -12,9 +12,10 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+
 from dashboard_job import job
 from dashboard_jobs import jobs
-from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
 DIRECTORY: Final = Path(__file__).with_name("dashboards")
 
