@@ -179,7 +179,7 @@ def test_what_a_panel_says_of_a_column_is_of_one_that_it_has(panel: dict[str, An
 
 @each_panel
 def test_a_panel_of_many_jobs_stays_readable(panel: dict[str, Any]) -> None:
-    """What has a line or bar for each host or job names the few that matter; tables have pages and filters."""
+    """What has a line or bar for each host or job shows the few that matter; tables have pages, filters."""
     if panel["type"] == "table":
         assert panel["options"]["footer"]["enablePagination"]
         assert panel["fieldConfig"]["defaults"]["custom"]["filterable"]

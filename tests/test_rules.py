@@ -28,7 +28,7 @@ def paragraphs() -> dict[str, str]:
 
 
 def test_the_rules_do_what_their_tests_say() -> None:
-    """Prometheus' own tool finds the rules well formed, and each series of its tests leads to what is expected."""
+    """Prometheus' own tool finds the rules well formed, and what they say of the tests' series is right."""
     for command in (["check", "rules", str(RULES)], ["test", "rules", str(TESTS)]):
         done = subprocess.run([str(tool("promtool")), *command], capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
