@@ -155,8 +155,8 @@ class Queries:
         return f"{up} / ({up} + {down} > 0)"
 
     def quantile(self, share: float, metric: str, window: str) -> str:
-        """Return a percentile of a histogram over a window."""
-        return f"histogram_quantile({share}, {self.total(metric, window, 'le', ending='_bucket')})"
+        """Return a percentile of a histogram over a window; nothing, not NaN, where nothing was measured."""
+        return f"histogram_quantile({share}, {self.total(metric, window, 'le', ending='_bucket')}) >= 0"
 
     def logs(self, *events: str, where: str = "") -> str:
         """Return a LogQL query for the records of the chosen service, run ids and hosts, of these events."""
