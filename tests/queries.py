@@ -40,7 +40,7 @@ _NOTHING_LOST = "the backends took all telemetry at once"
 _NO_ALERT = "the job recovered at once and ended well, so that nobody is to be woken"
 
 EXPECTED_EMPTY = {
-    "jobs/Jobs that failed/A": _JOB_WENT_WELL,
+    "jobs/Launchers that failed/A": _JOB_WENT_WELL,
     "jobs/What failed last/A": _JOB_WENT_WELL,
     "jobs/Telemetry late/A": _NOTHING_LOST,
     "jobs/Telemetry late/B": _NOTHING_LOST,
