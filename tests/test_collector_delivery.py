@@ -9,39 +9,27 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import trustme
 
-from backends import CONFIGS, Jaeger, Line, Loki, Prometheus, collector, jaeger, loki, prometheus
+from backends import (
+    CONFIGS,
+    Jaeger,
+    Line,
+    Loki,
+    Prometheus,
+    certificates,
+    collector,
+    jaeger,
+    loki,
+    of_grpc,
+    prometheus,
+)
 from otlp_receiver import OtlpReceiver
 from torchelastic_otel._identity import hash_trace_id
 from torchrun_harness import OTEL, Harness, Recorded, c10d, free_port, match
 
 pytestmark = pytest.mark.e2e
 
-TOKEN = "a-token-of-the-tests"
 QUICK_RETRY = {"RETRY_MAX_INTERVAL": "1s"}
-
-
-def certificates(directory: Path) -> dict[str, str]:
-    """Make an authority and a certificate for 127.0.0.1; return the variables of gateway and agent."""
-    directory.mkdir(parents=True)
-    authority = trustme.CA()
-    certificate = authority.issue_cert("127.0.0.1")
-    names = {name: str(directory / name) for name in ("ca.crt", "tls.crt", "tls.key")}
-    authority.cert_pem.write_to_path(names["ca.crt"])
-    certificate.cert_chain_pems[0].write_to_path(names["tls.crt"])
-    certificate.private_key_pem.write_to_path(names["tls.key"])
-    return {
-        "TLS_CERT_FILE": names["tls.crt"],
-        "TLS_KEY_FILE": names["tls.key"],
-        "GATEWAY_CA_FILE": names["ca.crt"],
-        "GATEWAY_TOKEN": TOKEN,
-    }
-
-
-def of_grpc(url: str) -> str:
-    """Return host and port, as a Collector's gRPC exporter wants them."""
-    return url.rpartition("/")[2]
 
 
 @dataclass(frozen=True, slots=True)
