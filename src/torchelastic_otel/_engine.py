@@ -176,7 +176,8 @@ class Engine:
                 self._forget_if_ended(key, job)
 
     def _measure(self, event: Event) -> None:
-        known: Attributes = {c.RUN_ID: event.run_id} if event.run_id else {}
+        run_id = event.run_id or self._telemetry.run_id
+        known: Attributes = {c.RUN_ID: run_id} if run_id else {}
         if event.keep_alive and event.state in _HEARTBEAT_OUTCOMES:
             outcome = {c.OUTCOME: _HEARTBEAT_OUTCOMES[event.state]}
             self._telemetry.measure(c.METRIC_HEARTBEATS, 1, {**known, **outcome})

@@ -37,6 +37,7 @@ class Meter:
     def __init__(self, provider: Flusher) -> None:
         self._provider = provider
         self._amounts: dict[Series, tuple[float, SpanContext | None]] = {}
+        self._gauges: dict[Series, float] = {}
         self._durations: deque[tuple[Series, float, SpanContext | None]] = deque(maxlen=_MOST_DURATIONS)
         self._instruments: dict[str, Any] = {}
 
@@ -53,7 +54,7 @@ class Meter:
         if kind == c.HISTOGRAM:
             self._durations.append((series, amount, span))
         elif kind == c.GAUGE:
-            self._amounts[series] = amount, span
+            self._gauges[series] = amount
         else:
             before, last = self._amounts.get(series, (0, None))
             self._amounts[series] = before + amount, span or last
@@ -61,12 +62,15 @@ class Meter:
     def publish(self) -> None:
         """Hand what was measured to the SDK, once that has been loaded."""
         provider: Any = self._provider.flushed
-        if provider is None or not (self._amounts or self._durations):
+        if provider is None or not (self._amounts or self._durations or self._gauges):
             return
         first = not self._instruments
         for series, (amount, span) in self._amounts.items():
             self._hand_over(provider, series, amount, span)
         self._amounts.clear()
+        for series, amount in self._gauges.items():
+            # Each time: some versions of the SDK forget a gauge once it was exported.
+            self._hand_over(provider, series, amount, None)
         while self._durations:
             self._hand_over(provider, *self._durations.popleft())
         if first:

@@ -260,9 +260,14 @@ class Telemetry:
                 self.measure(c.METRIC_DROPPED, 0, {**known, c.OTEL_SIGNAL: signal})
         self._run_ids.add(run_id)
 
+    @property
+    def run_id(self) -> str:
+        """The run id of this process's job, "" where it has none or several."""
+        return next(iter(self._run_ids)) if len(self._run_ids) == 1 else ""
+
     def _measure_deliveries(self) -> None:
         """Count what became of the bridge's own items since the last time."""
-        run_id = next(iter(self._run_ids)) if len(self._run_ids) == 1 else ""
+        run_id = self.run_id
         for (signal, what, reason), total in self.durable.counts().items():
             new = total - self._told_counts.get((signal, what, reason), 0)
             if new > 0:
