@@ -134,10 +134,10 @@ class Queries:
         known = f"max by (job, instance, {HOST}) (last_over_time({chosen}[{window}]))"
         return f"{expression} * on (job, instance) group_left ({HOST}) {known}"
 
-    def total(self, metric: str, window: str, by: str = "", *matchers: str, ending: str = "") -> str:
+    def total(self, metric: str, window: str, by: str = "", *matchers: str) -> str:
         """Return the sum of the exact increases over a window."""
         grouped = f" by ({by})" if by else ""
-        return f"sum{grouped} ({self.increase(metric, window, *matchers, ending=ending)})"
+        return f"sum{grouped} ({self.increase(metric, window, *matchers)})"
 
     def restarts(self, window: str) -> str:
         """Return how often each job restarted: each of its launchers counts the same restart once."""
@@ -156,7 +156,8 @@ class Queries:
 
     def quantile(self, share: float, metric: str, window: str) -> str:
         """Return a percentile of a histogram over a window; nothing, not NaN, where nothing was measured."""
-        return f"histogram_quantile({share}, {self.total(metric, window, 'le', ending='_bucket')}) >= 0"
+        buckets = self.increase(metric, window, ending="_bucket")
+        return f"histogram_quantile({share}, sum by (le) ({buckets})) >= 0"
 
     def logs(self, *events: str, where: str = "") -> str:
         """Return a LogQL query for the records of the chosen service, run ids and hosts, of these events."""
