@@ -173,8 +173,6 @@ def test_what_a_panel_says_of_a_column_is_of_one_that_it_has(panel: dict[str, An
     for override in overrides:
         if override["matcher"]["id"] == "byName":
             assert override["matcher"]["options"] in shown
-    links = re.findall(r"__data\.fields\.(\w+)", str(overrides))
-    assert set(links) <= shown
 
 
 @each_panel
@@ -210,9 +208,11 @@ def test_panels_fill_the_grid_and_cover_no_other(dashboard: dict[str, Any]) -> N
 
 @each_dashboard
 def test_a_dashboard_can_be_provisioned(dashboard: dict[str, Any]) -> None:
-    """Its uid is readable and its own, Grafana gives the ids, data sources are chosen by variables."""
+    """Its uid is readable, Grafana gives it its id, panels have numbers, variables choose data sources."""
     assert dashboard["uid"] in ("torchelastic-jobs", "torchelastic-job")
     assert dashboard.get("id") is None
+    numbers = [panel["id"] for panel in panels(dashboard)]
+    assert numbers == list(range(1, len(numbers) + 1))
     titles = [panel["title"] for panel in panels(dashboard)]
     assert len(titles) == len(set(titles))
     variables = {variable["name"]: variable for variable in dashboard["templating"]["list"]}

@@ -38,9 +38,7 @@ def job() -> dashboard.Dashboard:
             dashboard.AnnotationQuery().name(name).datasource(p.LOKI).icon_color(color).expr(q.logs(event))
         )
         built.annotation(marks)
-    for panel in (*_job_now(q), *_job_story(q), *_job_time(q), *_job_details(q)):
-        built.with_panel(panel)
-    return built
+    return shared.filled(built, [*_job_now(q), *_job_story(q), *_job_time(q), *_job_details(q)])
 
 
 def _job_now(q: Queries) -> list[p.Panel]:
@@ -97,7 +95,7 @@ def _job_story(q: Queries) -> list[p.Panel]:
         "How each launcher ended, in one sentence; failed ones on top. A launcher knows its own node only. A "
         "launcher that runs has no verdict yet, and one that was killed never has. The trace is one for the "
         "whole job: any row leads to it.",
-        p.records(q.logs(c.EVENT_AGENT_STOP)),
+        p.records(q.logs(c.EVENT_AGENT_STOP), earliest=True),
         empty="No launcher has ended in this time range: the job runs, or its launchers were killed",
         sort="Outcome",
         desc=False,
@@ -153,9 +151,7 @@ def _job_story(q: Queries) -> list[p.Panel]:
     )
     for table in (verdict, failures):
         table.override_by_name("Time", [p.prop("unit", "dateTimeAsIso"), p.prop("custom.width", 190)])
-        table.override_by_name(
-            "Trace", [p.prop("links", p.trace_links("Trace")), p.prop("custom.width", 130)]
-        )
+        table.override_by_name("Trace", [p.prop("links", p.trace_links()), p.prop("custom.width", 130)])
     for name, width in (("Rank", 70), ("Local rank", 90), ("Exit code", 90), ("Collateral", 90)):
         failures.override_by_name(name, [p.prop("custom.width", width)])
     return [verdict.height(6).span(24), failures.height(9).span(24)]
@@ -269,7 +265,7 @@ def _job_details(q: Queries) -> list[p.Panel]:
         },
     )
     starts.override_by_name("Time", [p.prop("unit", "dateTimeAsIso"), p.prop("custom.width", 190)])
-    starts.override_by_name("Trace", [p.prop("links", p.trace_links("Trace"))])
+    starts.override_by_name("Trace", [p.prop("links", p.trace_links())])
     records = p.logs_panel(
         "Records",
         "Every record of the job's launchers and torch's events, the earliest on top; of more than 500, "

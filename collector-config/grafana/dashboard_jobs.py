@@ -40,9 +40,7 @@ def jobs() -> dashboard.Dashboard:
             .keep_time(True)
         )
     )
-    for panel in (*_jobs_first(q), *_jobs_over_time(q), *_jobs_ranked(q), *_bridge(q)):
-        built.with_panel(panel)
-    return built
+    return shared.filled(built, [*_jobs_first(q), *_jobs_over_time(q), *_jobs_ranked(q), *_bridge(q)])
 
 
 def _jobs_first(q: Queries) -> list[p.Panel]:
@@ -120,7 +118,7 @@ def _jobs_first(q: Queries) -> list[p.Panel]:
     failed.override_by_name("Host", [p.prop("custom.width", 160)])
     failed.override_by_name("Time", [p.prop("custom.width", 190)])
     failed.override_by_name("Restarts", [p.prop("custom.width", 90)])
-    failed.override_by_name("Trace", [p.prop("links", p.trace_links("Trace")), p.prop("custom.width", 130)])
+    failed.override_by_name("Trace", [p.prop("links", p.trace_links()), p.prop("custom.width", 130)])
     return [*[panel.height(4).span(4) for panel in numbers], failed.height(8).span(24), _jobs_table(q)]
 
 
