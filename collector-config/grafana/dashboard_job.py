@@ -162,6 +162,10 @@ def _job_time(q: Queries) -> list[p.Panel]:
     told = q.logs(c.EVENT_AGENT_START, c.EVENT_FAILURE, c.EVENT_RESTART, c.EVENT_AGENT_STOP)
     rounds = q.logs(where=f' | {label(c.ROUND)}!="" | unwrap {label(c.ROUND)}')
     active = f"sum by ({HOST}) ({q.with_host(q.now(c.METRIC_WORKER_ACTIVE), NOW)})"
+    idle = f"sum by ({HOST}) ({q.with_host(q.last(c.METRIC_DOWNTIME, RANGE), RANGE)})"
+    waits = f"max by ({HOST}) ({q.with_host(q.now(c.METRIC_RENDEZVOUS_WAITING), NOW)})"
+    longest = q.on_hosts(f"max_over_time({q.metric(c.METRIC_RENDEZVOUS_WAITING)}[{RANGE}])", RANGE)
+    waited = f"max by ({HOST}) ({q.with_host(longest, RANGE)})"
     down = q.total(c.METRIC_DOWNTIME, STEP, CAUSE)
     panels = [
         p.graph_panel(
@@ -181,10 +185,10 @@ def _job_time(q: Queries) -> list[p.Panel]:
         ).override_by_query("B", [p.prop("custom.drawStyle", "bars"), p.prop("custom.fillOpacity", 60)]),
         p.graph_panel(
             "Workers by host",
-            "Workers that run on each host: the twenty hosts with the most at each moment; choose hosts "
-            "above for others. A dip that is shorter than the interval of the metrics (a minute) may not "
-            "show here.",
-            p.prom_range(f"topk(20, {active})", f"{{{{{HOST}}}}}"),
+            "Workers that run on each host: of the twenty hosts that were without workers longest; choose "
+            "hosts above for others. A dip that is shorter than the interval of the metrics (a minute) may "
+            "not show here.",
+            p.prom_range(q.of_the_most(active, HOST, idle, RANGE), f"{{{{{HOST}}}}}"),
             step=True,
         ),
         p.graph_panel(
@@ -198,11 +202,8 @@ def _job_time(q: Queries) -> list[p.Panel]:
         ),
         p.graph_panel(
             "Waiting in the rendezvous",
-            "How long each host has waited to join a round, while it waits: the twenty that wait longest.",
-            p.prom_range(
-                f"topk(20, max by ({HOST}) ({q.with_host(q.now(c.METRIC_RENDEZVOUS_WAITING), NOW)}))",
-                f"{{{{{HOST}}}}}",
-            ),
+            "How long each host has waited to join a round, while it waits: of the twenty that waited longest.",
+            p.prom_range(q.of_the_most(waits, HOST, waited, RANGE), f"{{{{{HOST}}}}}"),
             unit="s",
         ),
     ]

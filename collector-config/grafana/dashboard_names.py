@@ -135,6 +135,15 @@ class Queries:
         known = f"max by (job, instance, {HOST}) (last_over_time({chosen}[{window}]))"
         return f"{expression} * on (job, instance) group_left ({HOST}) {known}"
 
+    @staticmethod
+    def of_the_most(shown: str, label: str, ranked: str, window: str) -> str:
+        """Return what is shown of the twenty with the most over the whole range.
+
+        ``topk`` by itself chooses anew at each moment: of a thousand equals it would name a thousand.
+        """
+        ranked = ranked.replace(f"[{window}]", f"[{window}] @ end()")
+        return f"{shown} and on ({label}) topk(20, {ranked})"
+
     def total(self, metric: str, window: str, by: str = "", *matchers: str) -> str:
         """Return the sum of the exact increases over a window."""
         grouped = f" by ({by})" if by else ""
