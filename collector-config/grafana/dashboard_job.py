@@ -202,7 +202,8 @@ def _job_time(q: Queries) -> list[p.Panel]:
         ),
         p.graph_panel(
             "Waiting in the rendezvous",
-            "How long each host has waited to join a round, while it waits: of the twenty that waited longest.",
+            "How long each host has waited to join a round, while it waits: of the twenty that waited "
+            "longest.",
             p.prom_range(q.of_the_most(waits, HOST, waited, RANGE), f"{{{{{HOST}}}}}"),
             unit="s",
         ),
