@@ -6,6 +6,7 @@ importing the SDK and gRPC costs the agent nothing.
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -255,9 +256,9 @@ class Telemetry:
     def belongs_to(self, run_id: str) -> None:
         """Note a job of this process: while there is one alone, the bridge's own metrics are found by it."""
         if not self._run_ids:
-            for signal in ("logs", "traces", "metrics"):
-                known = {c.RUN_ID: run_id} if run_id else {}
-                self.measure(c.METRIC_DROPPED, 0, {**known, c.OTEL_SIGNAL: signal})
+            known = {c.RUN_ID: run_id} if run_id else {}
+            for signal, name in itertools.product(env.SIGNALS, c.DELIVERY_METRICS.values()):
+                self.measure(name, 0, {**known, c.OTEL_SIGNAL: signal})
         self._run_ids.add(run_id)
 
     @property
