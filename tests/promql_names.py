@@ -24,6 +24,7 @@ PROMQL_WORDS: Final = frozenset(
         "by",
         "clamp_min",
         "count",
+        "end",
         "group_left",
         "histogram_quantile",
         "last_over_time",

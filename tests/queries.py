@@ -146,7 +146,7 @@ def rule_queries() -> Iterator[Query]:
         yield Query(f"rules/{name}", "promql", rule["expr"], "instant")
         for key, text in rule.get("annotations", {}).items():
             for found in _IN_TEMPLATE.finditer(text):
-                expression = found[1].replace("='%s'", "=~'.*'")
+                expression = found[1].replace("=%q", '=~".*"')
                 assert "%" not in expression, found[0]
                 yield Query(f"rules/{name}/{key}", "promql", expression, "instant")
 

@@ -38,9 +38,7 @@ def job() -> dashboard.Dashboard:
             dashboard.AnnotationQuery().name(name).datasource(p.LOKI).icon_color(color).expr(q.logs(event))
         )
         built.annotation(marks)
-    for panel in (*_job_now(q), *_job_story(q), *_job_time(q), *_job_details(q)):
-        built.with_panel(panel)
-    return built
+    return shared.filled(built, [*_job_now(q), *_job_story(q), *_job_time(q), *_job_details(q)])
 
 
 def _job_now(q: Queries) -> list[p.Panel]:
@@ -97,7 +95,7 @@ def _job_story(q: Queries) -> list[p.Panel]:
         "How each launcher ended, in one sentence; failed ones on top. A launcher knows its own node only. A "
         "launcher that runs has no verdict yet, and one that was killed never has. The trace is one for the "
         "whole job: any row leads to it.",
-        p.records(q.logs(c.EVENT_AGENT_STOP)),
+        p.records(q.logs(c.EVENT_AGENT_STOP), earliest=True),
         empty="No launcher has ended in this time range: the job runs, or its launchers were killed",
         sort="Outcome",
         desc=False,
@@ -153,9 +151,7 @@ def _job_story(q: Queries) -> list[p.Panel]:
     )
     for table in (verdict, failures):
         table.override_by_name("Time", [p.prop("unit", "dateTimeAsIso"), p.prop("custom.width", 190)])
-        table.override_by_name(
-            "Trace", [p.prop("links", p.trace_links("Trace")), p.prop("custom.width", 130)]
-        )
+        table.override_by_name("Trace", [p.prop("links", p.trace_links()), p.prop("custom.width", 130)])
     for name, width in (("Rank", 70), ("Local rank", 90), ("Exit code", 90), ("Collateral", 90)):
         failures.override_by_name(name, [p.prop("custom.width", width)])
     return [verdict.height(6).span(24), failures.height(9).span(24)]
@@ -166,6 +162,10 @@ def _job_time(q: Queries) -> list[p.Panel]:
     told = q.logs(c.EVENT_AGENT_START, c.EVENT_FAILURE, c.EVENT_RESTART, c.EVENT_AGENT_STOP)
     rounds = q.logs(where=f' | {label(c.ROUND)}!="" | unwrap {label(c.ROUND)}')
     active = f"sum by ({HOST}) ({q.with_host(q.now(c.METRIC_WORKER_ACTIVE), NOW)})"
+    idle = f"sum by ({HOST}) ({q.with_host(q.last(c.METRIC_DOWNTIME, RANGE), RANGE)})"
+    waits = f"max by ({HOST}) ({q.with_host(q.now(c.METRIC_RENDEZVOUS_WAITING), NOW)})"
+    longest = q.on_hosts(f"max_over_time({q.metric(c.METRIC_RENDEZVOUS_WAITING)}[{RANGE}])", RANGE)
+    waited = f"max by ({HOST}) ({q.with_host(longest, RANGE)})"
     down = q.total(c.METRIC_DOWNTIME, STEP, CAUSE)
     panels = [
         p.graph_panel(
@@ -185,10 +185,10 @@ def _job_time(q: Queries) -> list[p.Panel]:
         ).override_by_query("B", [p.prop("custom.drawStyle", "bars"), p.prop("custom.fillOpacity", 60)]),
         p.graph_panel(
             "Workers by host",
-            "Workers that run on each host: the twenty hosts with the most at each moment; choose hosts "
-            "above for others. A dip that is shorter than the interval of the metrics (a minute) may not "
-            "show here.",
-            p.prom_range(f"topk(20, {active})", f"{{{{{HOST}}}}}"),
+            "Workers that run on each host: of the twenty hosts that were without workers longest; choose "
+            "hosts above for others. A dip that is shorter than the interval of the metrics (a minute) may "
+            "not show here.",
+            p.prom_range(q.of_the_most(active, HOST, idle, RANGE), f"{{{{{HOST}}}}}"),
             step=True,
         ),
         p.graph_panel(
@@ -202,11 +202,9 @@ def _job_time(q: Queries) -> list[p.Panel]:
         ),
         p.graph_panel(
             "Waiting in the rendezvous",
-            "How long each host has waited to join a round, while it waits: the twenty that wait longest.",
-            p.prom_range(
-                f"topk(20, max by ({HOST}) ({q.with_host(q.now(c.METRIC_RENDEZVOUS_WAITING), NOW)}))",
-                f"{{{{{HOST}}}}}",
-            ),
+            "How long each host has waited to join a round, while it waits: of the twenty that waited "
+            "longest.",
+            p.prom_range(q.of_the_most(waits, HOST, waited, RANGE), f"{{{{{HOST}}}}}"),
             unit="s",
         ),
     ]
@@ -269,7 +267,7 @@ def _job_details(q: Queries) -> list[p.Panel]:
         },
     )
     starts.override_by_name("Time", [p.prop("unit", "dateTimeAsIso"), p.prop("custom.width", 190)])
-    starts.override_by_name("Trace", [p.prop("links", p.trace_links("Trace"))])
+    starts.override_by_name("Trace", [p.prop("links", p.trace_links())])
     records = p.logs_panel(
         "Records",
         "Every record of the job's launchers and torch's events, the earliest on top; of more than 500, "

@@ -40,9 +40,7 @@ def jobs() -> dashboard.Dashboard:
             .keep_time(True)
         )
     )
-    for panel in (*_jobs_first(q), *_jobs_over_time(q), *_jobs_ranked(q), *_bridge(q)):
-        built.with_panel(panel)
-    return built
+    return shared.filled(built, [*_jobs_first(q), *_jobs_over_time(q), *_jobs_ranked(q), *_bridge(q)])
 
 
 def _jobs_first(q: Queries) -> list[p.Panel]:
@@ -53,9 +51,9 @@ def _jobs_first(q: Queries) -> list[p.Panel]:
     numbers = [
         p.stat_panel(
             "Launchers that failed",
-            "Launchers that ended as failed in the time range; a job of N nodes that fails counts up to N. The "
-            "table below says which and why. From the logs: metrics don't tell an outcome, and Loki counts no "
-            "more than 500 run ids.",
+            "Launchers that ended as failed in the time range; a job of N nodes that fails counts up to N. "
+            "The table below says which and why. From the logs: metrics don't tell an outcome, and Loki "
+            "counts no more than 500 run ids.",
             p.counted(f"sum(count_over_time({stops} [{RANGE}]))", over_time=False),
             steps=p.BAD_FROM_ONE,
         ),
@@ -120,7 +118,7 @@ def _jobs_first(q: Queries) -> list[p.Panel]:
     failed.override_by_name("Host", [p.prop("custom.width", 160)])
     failed.override_by_name("Time", [p.prop("custom.width", 190)])
     failed.override_by_name("Restarts", [p.prop("custom.width", 90)])
-    failed.override_by_name("Trace", [p.prop("links", p.trace_links("Trace")), p.prop("custom.width", 130)])
+    failed.override_by_name("Trace", [p.prop("links", p.trace_links()), p.prop("custom.width", 130)])
     return [*[panel.height(4).span(4) for panel in numbers], failed.height(8).span(24), _jobs_table(q)]
 
 
@@ -195,7 +193,7 @@ def _jobs_over_time(q: Queries) -> list[p.Panel]:
                 description,
                 *(
                     p.prom_range(q.quantile(share, metric, STEP), f"p{share * 100:g}", ref, exemplars=True)
-                    for ref, share in (("A", 0.5), ("B", 0.95), ("C", 0.99))
+                    for ref, share in (("A", 0.5), ("B", 0.95))
                 ),
                 unit="s",
                 points=True,

@@ -1,7 +1,7 @@
 """What the project's names are called in Prometheus and Loki, and the query forms that the panels share.
 
-``dashboards.py`` builds its queries from here, and the tests hold every query against ``PROMETHEUS_METRICS``,
-``PROMETHEUS_LABELS`` and ``LOKI_LABELS``: a renamed metric or attribute can't leave a dead panel or alert.
+``dashboards.py`` builds its queries from here, and the tests hold every query against ``PROMETHEUS_METRICS``
+and ``LOKI_LABELS``: a renamed metric or attribute can't leave a dead panel or alert.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ LOKI_LABELS: Final = frozenset(
     | {
         label(value)
         for name, value in vars(c).items()
-        if name.isupper() and isinstance(value, str) and "." in value and not value.endswith(".")
+        if name.isupper() and isinstance(value, str) and "." in value
+        if not name.startswith(("METRIC_", "EVENT_", "SPAN_", "TORCH_")) and not value.endswith(".")
     }
 )
 """Every label and every piece of structured metadata that a query may ask for."""
@@ -134,10 +135,19 @@ class Queries:
         known = f"max by (job, instance, {HOST}) (last_over_time({chosen}[{window}]))"
         return f"{expression} * on (job, instance) group_left ({HOST}) {known}"
 
-    def total(self, metric: str, window: str, by: str = "", *matchers: str, ending: str = "") -> str:
+    @staticmethod
+    def of_the_most(shown: str, label: str, ranked: str, window: str) -> str:
+        """Return what is shown of the twenty with the most over the whole range.
+
+        ``topk`` by itself chooses anew at each moment: of a thousand equals it would name a thousand.
+        """
+        ranked = ranked.replace(f"[{window}]", f"[{window}] @ end()")
+        return f"{shown} and on ({label}) topk(20, {ranked})"
+
+    def total(self, metric: str, window: str, by: str = "", *matchers: str) -> str:
         """Return the sum of the exact increases over a window."""
         grouped = f" by ({by})" if by else ""
-        return f"sum{grouped} ({self.increase(metric, window, *matchers, ending=ending)})"
+        return f"sum{grouped} ({self.increase(metric, window, *matchers)})"
 
     def restarts(self, window: str) -> str:
         """Return how often each job restarted: each of its launchers counts the same restart once."""
@@ -156,7 +166,8 @@ class Queries:
 
     def quantile(self, share: float, metric: str, window: str) -> str:
         """Return a percentile of a histogram over a window; nothing, not NaN, where nothing was measured."""
-        return f"histogram_quantile({share}, {self.total(metric, window, 'le', ending='_bucket')}) >= 0"
+        buckets = self.increase(metric, window, ending="_bucket")
+        return f"histogram_quantile({share}, sum by (le) ({buckets})) >= 0"
 
     def logs(self, *events: str, where: str = "") -> str:
         """Return a LogQL query for the records of the chosen service, run ids and hosts, of these events."""

@@ -93,9 +93,9 @@ def link(title: str, url: str, *, new_tab: bool = False) -> dict[str, object]:
     return {"title": title, "url": url, "targetBlank": new_tab}
 
 
-def trace_links(field: str) -> list[dict[str, object]]:
+def trace_links() -> list[dict[str, object]]:
     """Return the links from a trace id to the trace, in either of the two kinds of backend."""
-    value = f"${{__data.fields.{field}}}"
+    value = "${__value.raw}"
     tempo = {"queryType": "traceql", "query": value}
     return [
         link("Trace in Tempo", explore("tempo", "tempo", tempo), new_tab=True),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from grafana_foundation_sdk.builders import dashboard
@@ -92,6 +93,13 @@ def dashboard_of(title: str, uid: str, description: str) -> dashboard.Dashboard:
             .hide(models.VariableHide.HIDE_VARIABLE)
         )
     )
+
+
+def filled(made: dashboard.Dashboard, panels: Sequence[p.Panel]) -> dashboard.Dashboard:
+    """Return the dashboard with panels from left to right, numbered: links to a panel use its number."""
+    for number, panel in enumerate(panels, start=1):
+        made.with_panel(panel.id(number))
+    return made
 
 
 def run_variable(*, several: bool) -> dashboard.QueryVariable:
