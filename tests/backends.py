@@ -384,9 +384,7 @@ class Prometheus:
 
 
 @contextlib.contextmanager
-def prometheus(
-    directory: Path, config: Path | None = None, *, start: bool = True
-) -> Iterator[Prometheus]:
+def prometheus(directory: Path, config: Path | None = None, *, start: bool = True) -> Iterator[Prometheus]:
     """Run a real Prometheus with grafana/prometheus.yaml (or another file) and the rules of prometheus/."""
     port = free_port()
     directory.mkdir(parents=True)
