@@ -33,14 +33,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-import trustme
 
 from otlp_receiver import OtlpReceiver
 from torchrun_harness import TIMEOUT_S, clean_environment, free_port
 
 CONFIGS = Path(__file__).parent.parent / "collector-config"
-
-TOKEN = "a-token-of-the-tests"
 
 Found = TypeVar("Found")
 
@@ -243,28 +240,6 @@ def collector(
             f"http://127.0.0.1:{health}/",
             f"http://127.0.0.1:{metrics}/metrics",
         )
-
-
-def certificates(directory: Path) -> dict[str, str]:
-    """Make an authority and a certificate for 127.0.0.1; return the variables of gateway and agent."""
-    directory.mkdir(parents=True)
-    authority = trustme.CA()
-    certificate = authority.issue_cert("127.0.0.1")
-    names = {name: str(directory / name) for name in ("ca.crt", "tls.crt", "tls.key")}
-    authority.cert_pem.write_to_path(names["ca.crt"])
-    certificate.cert_chain_pems[0].write_to_path(names["tls.crt"])
-    certificate.private_key_pem.write_to_path(names["tls.key"])
-    return {
-        "TLS_CERT_FILE": names["tls.crt"],
-        "TLS_KEY_FILE": names["tls.key"],
-        "GATEWAY_CA_FILE": names["ca.crt"],
-        "GATEWAY_TOKEN": TOKEN,
-    }
-
-
-def of_grpc(url: str) -> str:
-    """Return host and port, as a Collector's gRPC exporter wants them."""
-    return url.rpartition("/")[2]
 
 
 @contextlib.contextmanager

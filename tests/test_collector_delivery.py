@@ -1,7 +1,10 @@
-"""From a job through agent and gateway to Jaeger, Prometheus and Loki, whatever dies or is away on the way."""
+"""From a job through agent and gateway to Jaeger, Prometheus and Loki, whatever dies or is away meanwhile."""
 
 from __future__ import annotations
 
+import re
+import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -9,27 +12,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality
 
-from backends import (
-    CONFIGS,
-    Jaeger,
-    Line,
-    Loki,
-    Prometheus,
-    certificates,
-    collector,
-    jaeger,
-    loki,
-    of_grpc,
-    prometheus,
-)
+from backends import CONFIGS, Jaeger, Line, Loki, Prometheus, collector, jaeger, loki, prometheus
+from example_runs import run
 from otlp_receiver import OtlpReceiver
+from otlp_requests import certificates, log_request, post, put
+from test_collector_config import BLOCKS
 from torchelastic_otel._identity import hash_trace_id
-from torchrun_harness import OTEL, Harness, Recorded, c10d, free_port, match
+from torchrun_harness import OTEL, TORCHRUN, Harness, Recorded, c10d, free_port, match
 
 pytestmark = pytest.mark.e2e
 
 QUICK_RETRY = {"RETRY_MAX_INTERVAL": "1s"}
+
+
+def of_grpc(url: str) -> str:
+    """Return host and port, as a Collector's gRPC exporter wants them."""
+    return url.rpartition("/")[2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,3 +171,98 @@ def test_from_a_log_line_to_its_span_and_back(journey: Journey) -> None:
         f'{{service_name="torchelastic"}} | trace_id="{trace["traceID"]}" | span_id="{span["spanID"]}"'
     )
     assert line.labels["log_record_uid"] in {found.labels["log_record_uid"] for found in back}
+
+
+def test_the_provisioned_query_leads_from_a_span_to_its_logs(journey: Journey) -> None:
+    """What Grafana asks Loki for a span, with its variables put in: the job's records, and no others."""
+    path = CONFIGS / "grafana" / "provisioning" / "datasources" / "torchelastic.yaml"
+    provisioned = yaml.safe_load(path.read_text())["datasources"]
+    sources = {source["uid"]: source["jsonData"] for source in provisioned}
+    to_logs = sources["tempo"]["tracesToLogsV2"]
+    [tag] = to_logs["tags"]
+    assert tag["key"] == "service.name"
+    query = to_logs["query"].replace("$${__tags}", f'{tag["value"]}="torchelastic"')
+    query = query.replace("$${__trace.traceId}", journey.trace_id)
+    found = {line.labels["log_record_uid"] for line in journey.logs.range(query)}
+    assert found == {line.labels["log_record_uid"] for line in journey.lines}
+    # And back: the label that the derived field looks for is on every line.
+    [derived] = sources["loki"]["derivedFields"]
+    assert all(derived["matcherRegex"] in line.labels for line in journey.lines)
+
+
+# --- straight to the backends -----------------------------------------------------------------------------
+
+
+def readme_block(kind: str) -> str:
+    """Return a command of collector-config/README.md, with the torchrun of the Python that runs the tests."""
+    [text] = [text for marks, text in BLOCKS if marks == ["torchrun", kind]]
+    return text.replace("torchrun ", f"{sys.executable} -m {TORCHRUN} ")
+
+
+def run_block(text: str, directory: Path) -> str:
+    """Run it as a new user would; return the trace's id, which the launcher prints."""
+    (directory / "train.py").write_text("print('trained')")
+    env = {
+        "NO_PROXY": "*",
+        "TORCHELASTIC_OTEL_SPOOL_DIR": str(directory / "spool"),
+        # The port is not 4317, by which gRPC is known.
+        "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "grpc",
+        "TORCHELASTIC_OTEL_EXIT_TIMEOUT": "20",
+    }
+    result = run(text, env=env, cwd=directory)
+    assert result.returncode == 0, result.stderr
+    [trace_id] = set(re.findall(r"\b[0-9a-f]{32}\b", result.stderr))
+    return str(trace_id)
+
+
+def test_the_readmes_lines_for_grafana_work(journey: Journey, tmp_path: Path) -> None:
+    """Without a collector: the trace, the log records and the metrics of a job are there."""
+    text = readme_block("grafana")
+    text = text.replace("http://localhost:4317", journey.traces.grpc_endpoint)
+    text = text.replace("http://localhost:3100", journey.logs.url)
+    text = text.replace("http://localhost:9090", journey.metrics.url)
+    trace_id = run_block(text, tmp_path)
+    trace = journey.traces.trace(trace_id, 5)
+    assert [span["warnings"] for span in trace["spans"] if span.get("warnings")] == []
+    query = f'{{service_name="torchelastic"}} | trace_id="{trace_id}"'
+    query += ' | torchelastic_event="torchelastic.agent.stop"'
+    [line] = journey.logs.wait_for(query)
+    run_id = line.labels["torchelastic_run_id"]
+    journey.metrics.wait_for(f'{{__name__=~"torchelastic_.+",torchelastic_run_id="{run_id}"}}')
+
+
+def test_the_readmes_lines_for_jaeger_work(journey: Journey, tmp_path: Path) -> None:
+    """Everything is sent to a backend that takes traces alone, and the trace is there."""
+    text = readme_block("jaeger").replace("http://localhost:4317", journey.traces.grpc_endpoint)
+    trace_id = run_block("export OTEL_EXPORTER_OTLP_PROTOCOL=grpc\n" + text, tmp_path)
+    assert len(journey.traces.trace(trace_id, 5)["spans"]) == 5
+
+
+# --- what the backends are told to take -------------------------------------------------------------------
+
+
+def test_loki_takes_the_longest_record_and_the_latest(journey: Journey) -> None:
+    """Three texts of the greatest length that the bridge sends; and what a launcher had for ten days."""
+    to = journey.logs.otlp_endpoint
+    longest = dict.fromkeys(("message", "stacktrace", "raw_error"), "☃" * 32768)
+    assert post(to, log_request("long", **longest)) == 204
+    assert post(to, log_request("now", instance="a launcher of today")) == 204
+    ten_days_ago = time.time_ns() - 10 * 24 * 3600 * 10**9
+    assert post(to, log_request("late", at_ns=ten_days_ago, instance="a launcher that was cut off")) == 204
+    [line] = journey.logs.range('{service_name="torchelastic"} |= "late"', hours=11 * 24)
+    assert line.time_ns == ten_days_ago
+
+
+def test_prometheus_takes_what_comes_late(journey: Journey) -> None:
+    """A sample of three hours ago, after those of now."""
+    for age_s in (0, 3 * 3600):
+        request = ExportMetricsServiceRequest()
+        resource = request.resource_metrics.add()
+        put(resource.resource.attributes, {"service.name": "late"})
+        metric = resource.scope_metrics.add().metrics.add(name="late")
+        metric.sum.is_monotonic = True
+        metric.sum.aggregation_temporality = AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE
+        metric.sum.data_points.add(time_unix_nano=time.time_ns() - age_s * 10**9, as_int=7)
+        assert post(journey.metrics.otlp_endpoint, request) == 200
+    [sample] = journey.metrics.instant('late_total{job="late"}', at=time.time() - 3 * 3600 + 60)
+    assert sample.value == 7

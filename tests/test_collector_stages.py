@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import json
 import secrets
-import urllib.request
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
 from backends import CONFIGS, Collector, Jaeger, collector, jaeger
 from otlp_receiver import OtlpReceiver
+from otlp_requests import post, put
 from torchelastic_otel._exceptions import describe_exception
 from torchelastic_otel._facts import Raised, WorkerError
 from torchelastic_otel._identity import hash_trace_id
@@ -34,19 +35,6 @@ from torchrun_harness import OTEL, Agent, Harness, Script, c10d, free_port
 pytestmark = pytest.mark.e2e
 
 SECRET = "hunter2"
-
-
-def post(to: Collector, request: ExportLogsServiceRequest | ExportTraceServiceRequest) -> None:
-    """Send a request to a collector as any program would."""
-    signal = "logs" if isinstance(request, ExportLogsServiceRequest) else "traces"
-    sent = urllib.request.Request(
-        f"{to.http_endpoint}/v1/{signal}",
-        request.SerializeToString(),
-        {"Content-Type": "application/x-protobuf"},
-    )
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with direct.open(sent, timeout=20) as answer:
-        assert answer.status == 200
 
 
 # --- redaction --------------------------------------------------------------------------------------------
@@ -125,7 +113,7 @@ def test_what_happened_is_still_told(redacted: tuple[Path, OtlpReceiver]) -> Non
 
 
 def otlp_lines(path: Path, kind: str) -> list[dict[str, Any]]:
-    """Return the records or spans of a file of OTLP JSON Lines, with their attributes as a mapping to text."""
+    """Return the records or spans of a file of OTLP JSON Lines, attributes as a mapping to text."""
     found = []
     for line in path.read_text().splitlines():
         [(_, resources)] = json.loads(line).items()
@@ -154,7 +142,7 @@ def sentences() -> Iterator[str]:
 
 
 def test_every_sentence_that_quotes_a_message_is_cut(tmp_path: Path) -> None:
-    """As body, as verdict, as a span's status, and torch's own words: what few jobs ever say is redacted, too."""
+    """As body, as verdict, as a span's status; and torch's own words: also what few jobs ever say."""
     quoting = list(sentences())
     assert all(SECRET in sentence for sentence in quoting)
     logs, traces = ExportLogsServiceRequest(), ExportTraceServiceRequest()
@@ -164,11 +152,11 @@ def test_every_sentence_that_quotes_a_message_is_cut(tmp_path: Path) -> None:
     for sentence in quoting:
         record = scope_logs.log_records.add()
         record.body.string_value = f"The launcher ends: {sentence}"
-        put(record.attributes, "torchelastic.verdict", sentence)
+        put(record.attributes, {"torchelastic.verdict": sentence})
         span = scope_spans.spans.add(trace_id=b"1" * 16, span_id=b"2" * 8, name="torchelastic.agent")
         span.status.message = sentence
-        put(span.attributes, "torchelastic.verdict", sentence)
-        put(span.events.add(name="torchelastic.agent.stop").attributes, "torchelastic.verdict", sentence)
+        put(span.attributes, {"torchelastic.verdict": sentence})
+        put(span.events.add(name="torchelastic.agent.stop").attributes, {"torchelastic.verdict": sentence})
     told = [
         ("torchelastic.worker.status.FAILED", f"Worker 3 on fe80::1 failed: a.b.Error: {SECRET}"),
         ("torchelastic.worker.status.FAILED", f"Worker 3 failed: it is {SECRET}: exit code 1"),
@@ -178,19 +166,20 @@ def test_every_sentence_that_quotes_a_message_is_cut(tmp_path: Path) -> None:
     for event, body in told:
         record = scope_logs.log_records.add()
         record.body.string_value = body
-        put(record.attributes, "torchelastic.event", event)
-        put(record.attributes, "torchelastic.metadata", SECRET)
+        put(record.attributes, {"torchelastic.event": event})
+        put(record.attributes, {"torchelastic.metadata": SECRET})
     refused = scope_logs.log_records.add()
     refused.body.string_value = f"EtcdConnectionFailed: no route to user:{SECRET}@etcd\n{SECRET}"
-    put(refused.attributes, "torchelastic.node_state", "FAILED")
-    for event, body in told[:3]:
+    put(refused.attributes, {"torchelastic.node_state": "FAILED"})
+    for _, body in told[:3]:
         span = scope_spans.spans.add(trace_id=b"1" * 16, span_id=b"4" * 8, name="torchelastic.worker")
         span.status.message = body
     span = scope_spans.spans.add(trace_id=b"1" * 16, span_id=b"4" * 8, name="torchelastic.rendezvous")
     span.status.message = refused.body.string_value
     harmless = [
         "Worker 3 (local rank 1, pid 17) on node-1 failed: killed by SIGKILL",
-        "Worker 3 (pid 17) on fe80::1 died: killed by SIGKILL; its cgroup counted an out-of-memory kill meanwhile",
+        "Worker 3 (pid 17) on fe80::1 died: killed by SIGKILL; its cgroup counted an out-of-memory kill "
+        "meanwhile",
         "Worker 3 on node-1 was stopped by its agent after another worker's death: exit code -6",
         "Worker 3 (pid 17) is killed by the watchdog: its scope train expired",
         "failed: Worker 3 died: exit code 3; all 3 restarts used up",
@@ -199,7 +188,7 @@ def test_every_sentence_that_quotes_a_message_is_cut(tmp_path: Path) -> None:
         record = scope_logs.log_records.add()
         record.body.string_value = sentence
         event = "torchelastic.worker.status.FAILED" if " failed: " in sentence else "torchelastic.failure"
-        put(record.attributes, "torchelastic.event", event)
+        put(record.attributes, {"torchelastic.event": event})
         span = scope_spans.spans.add(trace_id=b"1" * 16, span_id=b"5" * 8, name="torchelastic.worker")
         span.status.message = sentence
     scripts = traces.resource_spans.add().scope_spans.add()
@@ -207,13 +196,13 @@ def test_every_sentence_that_quotes_a_message_is_cut(tmp_path: Path) -> None:
     step = scripts.spans.add(trace_id=b"1" * 16, span_id=b"3" * 8, name="step")
     step.status.code, step.status.message = Status.STATUS_CODE_ERROR, f"ValueError: {SECRET}"
     for name in ("exception.message", "exception.stacktrace"):
-        put(step.events.add(name="exception").attributes, name, SECRET)
+        put(step.events.add(name="exception").attributes, {name: SECRET})
 
     stages = ["agent.yaml", "to-file.yaml", "redaction.yaml"]
     environ = {"FILE_DIR": str(tmp_path)}
     with collector([CONFIGS / name for name in stages], tmp_path / "agent", environ) as agent:
-        post(agent, logs)
-        post(agent, traces)
+        assert post(agent.http_endpoint, logs) == 200
+        assert post(agent.http_endpoint, traces) == 200
     out = (tmp_path / "logs.jsonl").read_text() + (tmp_path / "traces.jsonl").read_text()
     assert SECRET not in out
     bodies = [record["body"]["stringValue"] for record in otlp_lines(tmp_path / "logs.jsonl", "logRecords")]
@@ -222,15 +211,6 @@ def test_every_sentence_that_quotes_a_message_is_cut(tmp_path: Path) -> None:
     assert len(bodies) == len(quoting) + len(told) + 1 + len(harmless)
     said = [span["status"]["message"] for span in otlp_lines(tmp_path / "traces.jsonl", "spans")]
     assert said[-1 - len(harmless) :] == [*harmless, "ValueError: [redacted]"]
-
-
-def put(attributes: Any, key: str, value: str | int) -> None:
-    """Add an attribute."""
-    pair = attributes.add(key=key)
-    if isinstance(value, str):
-        pair.value.string_value = value
-    else:
-        pair.value.int_value = value
 
 
 # --- sampling ---------------------------------------------------------------------------------------------
@@ -311,24 +291,135 @@ def test_jobs_that_did_not_go_well_are_kept_whole(
 
 
 def test_a_job_that_went_well_is_thinned(sampled: Jaeger) -> None:
-    """Its workers' spans are gone, the rest is there and fits together; later jobs have been decided by then."""
+    """Its workers' spans are gone, the rest is there and fits together; later jobs were decided by then."""
     later = f"{hash_trace_id('failed-elsewhere'):032x}"
     sampled.trace(later, 8)
     trace = sampled.trace(f"{hash_trace_id('clean'):032x}", 3)
     assert names_of(trace) == {"agent": 1, "rendezvous": 1, "worker_group": 1}
 
 
-WELL = {"torchelastic.outcome": "succeeded"}
+# What no job of a few seconds does, told as the bridge would tell it. The wait is short: what is looked at last was
+# sent when the earlier had been decided on.
+
+WORKED = ("worker", {"torchelastic.outcome": "succeeded", "torchelastic.generation": 1})
+LAUNCHED = ("agent", {"torchelastic.outcome": "succeeded", "torchelastic.verdict": "succeeded"})
+Told = tuple[str, dict[str, str | int]]
 
 
-def spans_of(trace: bytes, *told: tuple[str, dict[str, str | int]]) -> ExportTraceServiceRequest:
-    """Return a request with spans of the bridge, given as name and attributes."""
+def spans_of(trace: bytes, *told: Told, scope: str = "torchelastic_otel") -> ExportTraceServiceRequest:
+    """Return a request with spans, given as name and attributes."""
     request = ExportTraceServiceRequest()
-    scope = request.resource_spans.add().scope_spans.add()
-    scope.scope.name = "torchelastic_otel"
+    scope_spans = request.resource_spans.add().scope_spans.add()
+    scope_spans.scope.name = scope
     for name, attributes in told:
-        span = Span(trace_id=trace, span_id=secrets.token_bytes(8), name=f"torchelastic.{name}")
-        for key, value in attributes.items():
-            put(span.attributes, key, value)
-        scope.spans.append(span)
+        span = scope_spans.spans.add(
+            trace_id=trace, span_id=secrets.token_bytes(8), name=f"torchelastic.{name}"
+        )
+        put(span.attributes, attributes)
     return request
+
+
+@dataclass(frozen=True, slots=True)
+class Sampler:
+    """A collector that samples, and what it lets through."""
+
+    agent: Collector
+    out: OtlpReceiver
+
+    def send(self, request: ExportTraceServiceRequest) -> None:
+        """Send spans."""
+        assert post(self.agent.http_endpoint, request) == 200
+
+    def passed(self, trace: bytes) -> list[str]:
+        """Return the names of a trace's spans that came through so far."""
+        names = [span.name.rpartition(".")[2] for span in self.out.spans if span.trace_id == trace.hex()]
+        return sorted(names)
+
+    def wait_for(self, trace: bytes, *names: str) -> None:
+        """Wait until these came through."""
+        assert self.out.wait(lambda _: Counter(self.passed(trace)) >= Counter(names), 30), self.passed(trace)
+
+    def decide(self) -> None:
+        """Wait until all that was sent is decided on: a trace that is sent now is decided on later."""
+        last = secrets.token_bytes(16)
+        self.send(spans_of(last, WORKED))
+        self.wait_for(last, "worker")
+
+
+@contextmanager
+def sampler(directory: Path, percentage: int = 0, wait: str = "1s") -> Iterator[Sampler]:
+    """Run a collector that samples."""
+    stages = ["agent.yaml", "to-vendor.yaml", "sampling.yaml"]
+    with OtlpReceiver() as out:
+        environ = {
+            "VENDOR_ENDPOINT": out.http_endpoint,
+            "SAMPLING_WAIT": wait,
+            "SAMPLING_PERCENTAGE": str(percentage),
+        }
+        with collector([CONFIGS / name for name in stages], directory / "agent", environ) as agent:
+            yield Sampler(agent, out)
+
+
+def test_a_worker_that_ends_long_before_its_job_is_kept(tmp_path: Path) -> None:
+    """Nobody knows yet how the job will end; and when it ends well, its other workers are kept with it."""
+    trace = secrets.token_bytes(16)
+    with sampler(tmp_path) as sampling:
+        sampling.send(spans_of(trace, WORKED))
+        sampling.wait_for(trace, "worker")
+        sampling.send(spans_of(trace, WORKED, LAUNCHED))
+        sampling.wait_for(trace, "agent", "worker", "worker")
+
+
+def test_what_comes_early_does_not_start_the_clock(tmp_path: Path) -> None:
+    """Rendezvous spans and a script's own, sent days before the end, decide nothing."""
+    trace = secrets.token_bytes(16)
+    with sampler(tmp_path) as sampling:
+        sampling.send(spans_of(trace, ("rendezvous", {"torchelastic.outcome": "succeeded"})))
+        sampling.send(spans_of(trace, ("epoch", {}), scope="training"))
+        sampling.decide()
+        sampling.send(spans_of(trace, WORKED, LAUNCHED))
+        sampling.decide()
+        assert sampling.passed(trace) == ["agent", "epoch", "rendezvous"]
+
+
+@pytest.mark.parametrize(
+    "sign",
+    [
+        ("worker_group", {"torchelastic.outcome": "interrupted", "torchelastic.generation": 1}),
+        ("worker_group", {"torchelastic.outcome": "succeeded", "torchelastic.generation": 2}),
+        ("worker", {"torchelastic.outcome": "terminated", "torchelastic.generation": 1}),
+        ("agent", {"torchelastic.outcome": "failed"}),
+    ],
+    ids=lambda sign: f"{sign[0]} {'-'.join(map(str, sign[1].values()))}",
+)
+def test_any_sign_that_a_job_did_not_go_well_keeps_it(sign: Told, tmp_path: Path) -> None:
+    """Although a launcher of it said that all was well."""
+    trace = secrets.token_bytes(16)
+    with sampler(tmp_path) as sampling:
+        sampling.send(spans_of(trace, WORKED, LAUNCHED))
+        sampling.send(spans_of(trace, sign))
+        sampling.wait_for(trace, "agent", "worker", sign[0])
+
+
+def test_a_share_of_the_jobs_that_went_well_is_kept(tmp_path: Path) -> None:
+    """All spans of some, the skeleton of the rest: nearly as many as was asked for."""
+    traces = [secrets.token_bytes(16) for _ in range(300)]
+    with sampler(tmp_path, percentage=50) as sampling:
+        for trace in traces:
+            sampling.send(spans_of(trace, WORKED, WORKED, LAUNCHED))
+        sampling.decide()
+        kept = Counter(tuple(sampling.passed(trace)) for trace in traces)
+    assert set(kept) == {("agent",), ("agent", "worker", "worker")}
+    assert 90 < kept["agent", "worker", "worker"] < 210  # 7 standard deviations
+
+
+def test_what_waits_for_the_decision_is_not_lost_when_the_collector_is_asked_to_end(tmp_path: Path) -> None:
+    """SIGTERM decides at once; and what a decision needs least, a failed worker's span, never waited."""
+    trace = secrets.token_bytes(16)
+    with sampler(tmp_path, wait="330s") as sampling:
+        failed = ("worker", {"torchelastic.outcome": "failed", "torchelastic.generation": 1})
+        sampling.send(spans_of(trace, WORKED, failed))
+        sampling.wait_for(trace, "worker")
+        sampling.agent.program.stop()
+        sampling.agent.program.start()  # sends what is in its queue
+        sampling.wait_for(trace, "worker", "worker")

@@ -22,14 +22,13 @@ from backends import (
     Line,
     Loki,
     Prometheus,
-    certificates,
     collector,
     jaeger,
     loki,
-    of_grpc,
     poll,
     prometheus,
 )
+from otlp_requests import certificates
 from torchelastic_otel import _contract as c
 from torchelastic_otel._identity import hash_trace_id
 from torchrun_harness import OTEL, Harness, c10d, free_port
@@ -103,7 +102,7 @@ def through_the_collectors(backends: Backends, directory: Path, stack: ExitStack
             directory / "gateway",
             {
                 **secrets,
-                "TEMPO_ENDPOINT": of_grpc(backends.traces.grpc_endpoint),
+                "TEMPO_ENDPOINT": backends.traces.grpc_endpoint.removeprefix("http://"),
                 "LOKI_ENDPOINT": backends.logs.otlp_endpoint,
                 "PROMETHEUS_ENDPOINT": backends.metrics.otlp_endpoint,
             },
@@ -114,7 +113,7 @@ def through_the_collectors(backends: Backends, directory: Path, stack: ExitStack
         collector(
             [CONFIGS / "agent.yaml", CONFIGS / "to-gateway.yaml"],
             directory / "agent",
-            {**secrets, "GATEWAY_ENDPOINT": of_grpc(gateway.grpc_endpoint)},
+            {**secrets, "GATEWAY_ENDPOINT": gateway.grpc_endpoint.removeprefix("https://")},
         )
     )
     return {"OTEL_EXPORTER_OTLP_ENDPOINT": agent.http_endpoint}
