@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 import yaml
-
 from backends import tool
+
 from queries import Values, all_queries
 
 HOUR_STEPS = 360  # of ten seconds
@@ -22,13 +22,15 @@ DAY = "24h"
 Labels = dict[str, str]
 
 
+def matched(labels: Labels) -> str:
+    """Return labels as PromQL has them."""
+    return "{" + ", ".join(f'{key}="{value}"' for key, value in labels.items()) + "}"
+
+
 def series(name: str, run_id: str, values: str, **labels: str) -> dict[str, str]:
     """Return a series of one launcher of a job, as promtool takes it."""
     every = {"job": "train", "instance": f"{run_id}-0", "torchelastic_run_id": run_id, **labels}
-    return {
-        "series": f"{name}{{{', '.join(f'{key}="{value}"' for key, value in every.items())}}}",
-        "values": values,
-    }
+    return {"series": name + matched(every), "values": values}
 
 
 def job(run_id: str, host: str, figures: dict[str, str]) -> list[dict[str, str]]:
@@ -177,13 +179,7 @@ def test_panels_count_exactly(
         {
             "expr": queries[where],
             "eval_time": DAY,
-            "exp_samples": [
-                {
-                    "labels": f"{{{', '.join(f'{key}="{value}"' for key, value in labels.items())}}}",
-                    "value": value,
-                }
-                for labels, value in samples
-            ],
+            "exp_samples": [{"labels": matched(labels), "value": value} for labels, value in samples],
         }
         for where, samples in expected.items()
     ]
