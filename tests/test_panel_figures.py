@@ -7,6 +7,7 @@ counted much before the time that is looked at. ``increase()`` gets neither righ
 from __future__ import annotations
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from backends import tool
 
 from queries import Values, all_queries
 
-HOUR_STEPS = 360  # of ten seconds
 DAY = "24h"
 
 Labels = dict[str, str]
@@ -158,15 +158,15 @@ ONE_JOB: dict[str, list[tuple[Labels, float]]] = {
 }
 """What a job comes to since it began, whatever the range."""
 
-SIX_HOURS = {"range_s": 6 * 3600, "interval_s": 6 * 3600}
+SIX_HOURS = Values(range_s=6 * 3600, interval_s=6 * 3600)
 
 
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        (Values(**SIX_HOURS), JOBS),
-        (Values(**SIX_HOURS, host="node2"), ON_NODE2),
-        (Values(**SIX_HOURS, run_id="long"), ONE_JOB),
+        (SIX_HOURS, JOBS),
+        (replace(SIX_HOURS, host="node2"), ON_NODE2),
+        (replace(SIX_HOURS, run_id="long"), ONE_JOB),
     ],
     ids=["all jobs", "one host", "one job"],
 )
