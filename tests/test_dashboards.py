@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 import yaml
-from backends import loki, tool
 
+from backends import loki, tool
 from dashboard_names import LOKI_LABELS, PROMETHEUS_METRICS, label, prometheus_name
 from promql_names import unknown_in_logql, unknown_in_promql
 from queries import (

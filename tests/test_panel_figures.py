@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 import yaml
-from backends import tool
 
+from backends import tool
 from queries import Values, all_queries
 
 DAY = "24h"

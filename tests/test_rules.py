@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import yaml
-from backends import tool
 
+from backends import tool
 from queries import RULES, rules
 
 TESTS = RULES.with_name("torchelastic.rules.test.yaml")
