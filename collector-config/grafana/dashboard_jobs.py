@@ -116,7 +116,7 @@ def _jobs_first(q: Queries) -> list[p.Panel]:
     )
     failed.override_by_name("Run id", [p.prop("links", JOB_OF_ROW), p.prop("custom.width", 220)])
     failed.override_by_name("Host", [p.prop("custom.width", 160)])
-    failed.override_by_name("Time", [p.prop("custom.width", 190)])
+    failed.override_by_name("Time", p.TIME)
     failed.override_by_name("Restarts", [p.prop("custom.width", 90)])
     failed.override_by_name("Trace", [p.prop("links", p.trace_links()), p.prop("custom.width", 130)])
     return [*[panel.height(4).span(4) for panel in numbers], failed.height(8).span(24), _jobs_table(q)]
