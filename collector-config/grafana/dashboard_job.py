@@ -243,7 +243,7 @@ def _job_details(q: Queries) -> list[p.Panel]:
         },
     )
     for name in ("Waits now", "Time with workers", "Time without"):
-        hosts.override_by_name(name, [p.prop("unit", "dtdurations")])
+        hosts.override_by_name(name, [p.prop("unit", "dtdhms")])
     starts = p.table_panel(
         "Launchers that began",
         "Each launcher of the job, the earliest on top, with what it was told. A running job has its trace "

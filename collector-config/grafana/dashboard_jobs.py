@@ -160,7 +160,7 @@ def _jobs_table(q: Queries) -> p.Panel:
     table.override_by_name("Run id", [p.prop("links", JOB_OF_ROW)])
     table.override_by_name("State", [p.prop("mappings", p.states(shared.STATES)), p.COLORED])
     table.override_by_name("Availability", [p.prop("unit", "percentunit"), p.prop("decimals", 1)])
-    table.override_by_name("Lasted", [p.prop("unit", "dtdurations")])
+    table.override_by_name("Lasted", [p.prop("unit", "dtdhms")])
     table.override_by_name("Last seen", [p.prop("unit", "dateTimeAsIso")])
     return table.height(11).span(24)
 
