@@ -136,6 +136,8 @@ class Engine:
 
     def _remember(self, job: Job) -> None:
         self._telemetry.belongs_to(job.run_id)
+        if not self._by_run:
+            self._telemetry.begin_counts()
         self._by_run[job.run_id] = job
         self._by_run.move_to_end(job.run_id)
         while len(self._by_run) > _MOST_JOBS:

@@ -255,11 +255,13 @@ class Telemetry:
 
     def belongs_to(self, run_id: str) -> None:
         """Note a job of this process: while there is one alone, the bridge's own metrics are found by it."""
-        if not self._run_ids:
-            known = {c.RUN_ID: run_id} if run_id else {}
-            for signal, name in itertools.product(env.SIGNALS, c.DELIVERY_METRICS.values()):
-                self.measure(name, 0, {**known, c.OTEL_SIGNAL: signal})
         self._run_ids.add(run_id)
+
+    def begin_counts(self) -> None:
+        """Take the bridge's own counters at zero, so that the first loss is an increase."""
+        known = {c.RUN_ID: self.run_id} if self.run_id else {}
+        for signal, name in itertools.product(env.SIGNALS, c.DELIVERY_METRICS.values()):
+            self.measure(name, 0, {**known, c.OTEL_SIGNAL: signal})
 
     @property
     def run_id(self) -> str:
