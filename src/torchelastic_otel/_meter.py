@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from . import _contract as c
+from ._context import context_of
 from ._delivery import Flusher
-from ._spans import context_of
 from ._values import AttributeValue
 from ._version import __version__
 

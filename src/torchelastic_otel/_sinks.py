@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from . import _contract as c
+from ._context import context_of
 from ._delivery import Batcher
 from ._encoding import encode_logs, encode_spans
-from ._spans import context_of
 from ._translate import SEVERITY_TEXT, Event
 from ._version import __version__
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from . import _contract as c
+from ._context import context_of
 from ._redaction import Redaction
 from ._values import Attributes, clean_all, clean_text
 
 if TYPE_CHECKING:
-    from opentelemetry.context import Context
     from opentelemetry.trace import SpanContext
 
     from ._identity import ParentContext
@@ -82,15 +82,6 @@ class OpenSpan:
         # A clock that was set back must not make a span end before it began.
         span.end(max(time_ns, self.start_ns))
         self._events.clear()
-
-
-def context_of(span: SpanContext | None) -> Context:
-    """Return a context in which ``span`` is the current one, or none is."""
-    from opentelemetry.context import Context
-    from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, set_span_in_context
-
-    # An empty Context would be falsy, and the caller's span would be taken instead.
-    return set_span_in_context(INVALID_SPAN if span is None else NonRecordingSpan(span), Context())
 
 
 def start_span(
