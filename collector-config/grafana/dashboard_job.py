@@ -150,7 +150,7 @@ def _job_story(q: Queries) -> list[p.Panel]:
         },
     )
     for table in (verdict, failures):
-        table.override_by_name("Time", [p.prop("unit", "dateTimeAsIso"), p.prop("custom.width", 190)])
+        table.override_by_name("Time", p.TIME)
         table.override_by_name("Trace", [p.prop("links", p.trace_links()), p.prop("custom.width", 130)])
     for name, width in (("Rank", 70), ("Local rank", 90), ("Exit code", 90), ("Collateral", 90)):
         failures.override_by_name(name, [p.prop("custom.width", width)])
@@ -243,7 +243,7 @@ def _job_details(q: Queries) -> list[p.Panel]:
         },
     )
     for name in ("Waits now", "Time with workers", "Time without"):
-        hosts.override_by_name(name, [p.prop("unit", "dtdurations")])
+        hosts.override_by_name(name, [p.prop("unit", "dtdhms")])
     starts = p.table_panel(
         "Launchers that began",
         "Each launcher of the job, the earliest on top, with what it was told. A running job has its trace "
@@ -266,7 +266,7 @@ def _job_details(q: Queries) -> list[p.Panel]:
             "trace_id": "Trace",
         },
     )
-    starts.override_by_name("Time", [p.prop("unit", "dateTimeAsIso"), p.prop("custom.width", 190)])
+    starts.override_by_name("Time", p.TIME)
     starts.override_by_name("Trace", [p.prop("links", p.trace_links())])
     records = p.logs_panel(
         "Records",

@@ -116,7 +116,7 @@ def _jobs_first(q: Queries) -> list[p.Panel]:
     )
     failed.override_by_name("Run id", [p.prop("links", JOB_OF_ROW), p.prop("custom.width", 220)])
     failed.override_by_name("Host", [p.prop("custom.width", 160)])
-    failed.override_by_name("Time", [p.prop("custom.width", 190)])
+    failed.override_by_name("Time", p.TIME)
     failed.override_by_name("Restarts", [p.prop("custom.width", 90)])
     failed.override_by_name("Trace", [p.prop("links", p.trace_links()), p.prop("custom.width", 130)])
     return [*[panel.height(4).span(4) for panel in numbers], failed.height(8).span(24), _jobs_table(q)]
@@ -160,7 +160,7 @@ def _jobs_table(q: Queries) -> p.Panel:
     table.override_by_name("Run id", [p.prop("links", JOB_OF_ROW)])
     table.override_by_name("State", [p.prop("mappings", p.states(shared.STATES)), p.COLORED])
     table.override_by_name("Availability", [p.prop("unit", "percentunit"), p.prop("decimals", 1)])
-    table.override_by_name("Lasted", [p.prop("unit", "dtdurations")])
+    table.override_by_name("Lasted", [p.prop("unit", "dtdhms")])
     table.override_by_name("Last seen", [p.prop("unit", "dateTimeAsIso")])
     return table.height(11).span(24)
 

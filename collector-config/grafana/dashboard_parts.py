@@ -117,6 +117,9 @@ def states(names: Mapping[str, tuple[str, str]]) -> list[models.ValueMapping]:
     return [models.ValueMap(options=options)]
 
 
+TIME: Final = [prop("unit", "time:YYYY-MM-DD HH:mm:ss.SSS"), prop("custom.width", 200)]
+"""A column of the time to the millisecond: what happens to a job is decided in less than a second."""
+
 COLORED: Final = prop("custom.cellOptions", {"type": "color-text"})
 
 
@@ -155,6 +158,7 @@ def table_panel(title: str, description: str, *targets: Target, empty: str, sort
         .unit("short")
         .datasource(LOKI if isinstance(targets[0], loki.Dataquery) else PROMETHEUS)
         .filterable(True)
+        .inspect(True)
         .no_value(empty)
         .cell_height(common_models.TableCellHeight.SM)
         .footer(common.TableFooterOptions().show(False).reducer([]).enable_pagination(True))

@@ -61,7 +61,7 @@ def run_time(q: Queries, by: str) -> str:
 
 
 def dashboard_of(title: str, uid: str, description: str) -> dashboard.Dashboard:
-    """Return an empty dashboard with the choice of data sources and service."""
+    """Return an empty dashboard with the choice of the service."""
     series = prometheus_name(c.METRIC_DOWNTIME)
     service = f"label_values({series}, job)"
     chosen = f'label_values({series}{{job=~"$service"}}, job)'
@@ -74,10 +74,6 @@ def dashboard_of(title: str, uid: str, description: str) -> dashboard.Dashboard:
         .timezone("browser")
         .editable()
         .tooltip(models.DashboardCursorSync.CROSSHAIR)
-        .with_variable(p.datasource_variable("prometheus", "Prometheus", "prometheus"))
-        .with_variable(p.datasource_variable("loki", "Loki", "loki"))
-        .with_variable(p.datasource_variable("tempo", "Tempo", "tempo"))
-        .with_variable(p.datasource_variable("jaeger", "Jaeger", "jaeger"))
         .with_variable(p.choice("service", "Service", "service.name of the launchers", service, several=True))
         .with_variable(
             # Prometheus puts a service's namespace before its name, Loki does not.
@@ -96,7 +92,9 @@ def dashboard_of(title: str, uid: str, description: str) -> dashboard.Dashboard:
 
 
 def filled(made: dashboard.Dashboard, panels: Sequence[p.Panel]) -> dashboard.Dashboard:
-    """Return the dashboard with panels from left to right, numbered: links to a panel use its number."""
+    """Return the dashboard with the choice of data sources, and panels that are numbered for links."""
+    for name in ("Prometheus", "Loki", "Tempo", "Jaeger"):
+        made.with_variable(p.datasource_variable(name.lower(), name, name.lower()))
     for number, panel in enumerate(panels, start=1):
         made.with_panel(panel.id(number))
     return made
