@@ -20,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import threading
@@ -197,12 +198,11 @@ class Collector:
     health: str
     metrics: str
 
-    def figure(self, name: str) -> float:
-        """Return the sum of all series of one of its own metrics, such as otelcol_exporter_queue_size."""
+    def figure(self, name: str, label: str = "") -> float:
+        """Return one of its own metrics, such as otelcol_exporter_queue_size, over series with a label."""
         lines = fetch(self.metrics).decode().splitlines()
-        return sum(
-            float(line.rpartition(" ")[2]) for line in lines if line.startswith((f"{name}{{", f"{name} "))
-        )
+        series = [line for line in lines if re.match(rf"{name}[{{ ]", line) and label in line]
+        return sum(float(line.rpartition(" ")[2]) for line in series)
 
 
 @contextlib.contextmanager

@@ -211,8 +211,9 @@ def run_block(text: str, directory: Path) -> str:
     }
     result = run(text, env=env, cwd=directory)
     assert result.returncode == 0, result.stderr
-    [trace_id] = set(re.findall(r"\b[0-9a-f]{32}\b", result.stderr))
-    return str(trace_id)
+    found: list[str] = re.findall(r"\b[0-9a-f]{32}\b", result.stderr)
+    assert len(set(found)) == 1, result.stderr
+    return found[0]
 
 
 def test_the_readmes_lines_for_grafana_work(journey: Journey, tmp_path: Path) -> None:
@@ -245,7 +246,7 @@ def test_loki_takes_the_longest_record_and_the_latest(journey: Journey) -> None:
     """Three texts of the greatest length that the bridge sends; and what a launcher had for ten days."""
     to = journey.logs.otlp_endpoint
     longest = dict.fromkeys(("message", "stacktrace", "raw_error"), "☃" * 32768)
-    assert post(to, log_request("long", **longest)) == 204
+    assert post(to, log_request("long", texts=longest)) == 204
     assert post(to, log_request("now", instance="a launcher of today")) == 204
     ten_days_ago = time.time_ns() - 10 * 24 * 3600 * 10**9
     assert post(to, log_request("late", at_ns=ten_days_ago, instance="a launcher that was cut off")) == 204

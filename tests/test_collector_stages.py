@@ -16,7 +16,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
-from backends import CONFIGS, Collector, Jaeger, collector, jaeger
+from backends import CONFIGS, Collector, Jaeger, collector, jaeger, poll
 from otlp_receiver import OtlpReceiver
 from otlp_requests import post, put
 from torchelastic_otel._exceptions import describe_exception
@@ -67,11 +67,12 @@ def redacted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, O
         )
         harness = stack.enter_context(Harness(directory / "job"))
         raises = Script(harness.program("raises.py", RAISES))
-        for receiver in (agent.grpc_endpoint, came_in.grpc_endpoint):
-            env = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
+        launchers = []
+        for endpoint in (agent.grpc_endpoint, came_in.grpc_endpoint):
+            env = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
             options = [*OTEL, *c10d(free_port(), "redaction", nodes=1, restarts=1)]
-            launcher = harness.torchrun(options, raises, env=env)
-            assert launcher.wait() == 1, launcher.output
+            launchers.append(harness.torchrun(options, raises, env=env))
+        assert [launcher.wait() for launcher in launchers] == [1, 1], launchers[0].output
         yield files, came_in
 
 
@@ -131,7 +132,7 @@ def sentences() -> Iterator[str]:
     raised = Raised("ConnectionError", f"refused: {SECRET};\n{SECRET}", f"Traceback …\n{SECRET}")
     wordy = WorkerError("error.json", json.dumps({"message": {"message": f"it is {SECRET}"}}))
     typed = WorkerError("error.json", json.dumps({"message": {"message": f"a.b.Error: {SECRET}"}}))
-    who = {"torchelastic.global_rank": 3, "torchelastic.hostname": "fe80::1"}
+    who: dict[str, str | int] = {"torchelastic.global_rank": 3, "torchelastic.hostname": "fe80::1"}
     deaths = [failure_of(who, 1, error) for error in (wordy, typed)]
     yield from (death.sentence for death in deaths)
     yield group_sentence(deaths)
@@ -291,19 +292,19 @@ def test_jobs_that_did_not_go_well_are_kept_whole(
 
 
 def test_a_job_that_went_well_is_thinned(sampled: Jaeger) -> None:
-    """Its workers' spans are gone, the rest is there and fits together; later jobs were decided by then."""
+    """Its workers' spans are gone, the rest is there and fits together."""
     later = f"{hash_trace_id('failed-elsewhere'):032x}"
     sampled.trace(later, 8)
     trace = sampled.trace(f"{hash_trace_id('clean'):032x}", 3)
     assert names_of(trace) == {"agent": 1, "rendezvous": 1, "worker_group": 1}
 
 
-# What no job of a few seconds does, told as the bridge would tell it. The wait is short: what is looked at last was
-# sent when the earlier had been decided on.
+# What no job of a few seconds does, told as the bridge would tell it. The wait is short: what is looked at
+# last was sent when the earlier had been decided on.
 
-WORKED = ("worker", {"torchelastic.outcome": "succeeded", "torchelastic.generation": 1})
-LAUNCHED = ("agent", {"torchelastic.outcome": "succeeded", "torchelastic.verdict": "succeeded"})
 Told = tuple[str, dict[str, str | int]]
+WORKED: Told = ("worker", {"torchelastic.outcome": "succeeded", "torchelastic.generation": 1})
+LAUNCHED: Told = ("agent", {"torchelastic.outcome": "succeeded", "torchelastic.verdict": "succeeded"})
 
 
 def spans_of(trace: bytes, *told: Told, scope: str = "torchelastic_otel") -> ExportTraceServiceRequest:
@@ -405,19 +406,28 @@ def test_a_share_of_the_jobs_that_went_well_is_kept(tmp_path: Path) -> None:
     """All spans of some, the skeleton of the rest: nearly as many as was asked for."""
     traces = [secrets.token_bytes(16) for _ in range(300)]
     with sampler(tmp_path, percentage=50) as sampling:
+        request = ExportTraceServiceRequest()
         for trace in traces:
-            sampling.send(spans_of(trace, WORKED, WORKED, LAUNCHED))
-        sampling.decide()
-        kept = Counter(tuple(sampling.passed(trace)) for trace in traces)
-    assert set(kept) == {("agent",), ("agent", "worker", "worker")}
-    assert 90 < kept["agent", "worker", "worker"] < 210  # 7 standard deviations
+            request.MergeFrom(spans_of(trace, WORKED, WORKED, LAUNCHED))
+        sampling.send(request)
+        decided = "otelcol_processor_tail_sampling_global_count_traces_sampled"
+        poll(lambda: sampling.agent.figure(decided), lambda count: count == len(traces), decided)
+        share = sampling.agent.figure(decided, 'decision="sampled"')
+        assert 90 < share < 210  # 7 standard deviations
+        spans = len(traces) + 2 * share
+        assert sampling.out.wait(lambda found: len(found.spans) >= spans, 30)
+        passed: dict[str, list[str]] = {}
+        for span in sampling.out.spans:
+            passed.setdefault(span.trace_id, []).append(span.name.rpartition(".")[2])
+        kept = Counter(tuple(sorted(passed[trace.hex()])) for trace in traces)
+    assert kept == {("agent",): len(traces) - share, ("agent", "worker", "worker"): share}
 
 
-def test_what_waits_for_the_decision_is_not_lost_when_the_collector_is_asked_to_end(tmp_path: Path) -> None:
+def test_what_waits_for_the_decision_is_not_lost_when_the_collector_ends(tmp_path: Path) -> None:
     """SIGTERM decides at once; and what a decision needs least, a failed worker's span, never waited."""
     trace = secrets.token_bytes(16)
     with sampler(tmp_path, wait="330s") as sampling:
-        failed = ("worker", {"torchelastic.outcome": "failed", "torchelastic.generation": 1})
+        failed: Told = ("worker", {"torchelastic.outcome": "failed", "torchelastic.generation": 1})
         sampling.send(spans_of(trace, WORKED, failed))
         sampling.wait_for(trace, "worker")
         sampling.agent.program.stop()
