@@ -74,7 +74,7 @@ def post(url: str, request: OtlpRequest, cafile: str | None = None, **headers: s
     signal = {"trace": "traces"}.get(signal, signal)
     headers["Content-Type"] = "application/x-protobuf"
     sent = urllib.request.Request(f"{url}/v1/{signal}", request.SerializeToString(), headers)
-    context = ssl.create_default_context(cafile=cafile)
+    context = ssl.create_default_context(cafile=cafile) if cafile else None
     handlers = (urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
     try:
         with urllib.request.build_opener(*handlers).open(sent, timeout=20) as answer:

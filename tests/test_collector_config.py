@@ -215,3 +215,9 @@ def test_what_must_be_set_is_asked_for(missing: str, said: str, tls: dict[str, s
     )
     assert ran.returncode == 1
     assert said in ran.stderr.splitlines()[-1]
+
+
+def test_the_readmes_links_lead_somewhere() -> None:
+    """A link into the project names a file that is there."""
+    links = re.findall(r"\]\(([^)#\s]+)", README)
+    assert [link for link in links if "://" not in link and not (CONFIGS / link).exists()] == []
