@@ -12,6 +12,7 @@ import pytest
 
 from otlp_receiver import OtlpReceiver
 from torchrun_harness import Harness
+from torchrun_scenarios import Run, Runs
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -41,6 +42,18 @@ def harness(tmp_path: Path) -> Iterator[Harness]:
     """A clean environment for launchers, of the test's own."""
     with Harness(tmp_path / "job") as harness:
         yield harness
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    """All scenarios of torchrun, each run when it is first looked at."""
+    return Runs(tmp_path_factory.mktemp("torchrun"))
+
+
+@pytest.fixture
+def run(runs: Runs, name: str) -> Run:
+    """Return the scenario that the test is about."""
+    return runs[name]
 
 
 @pytest.fixture

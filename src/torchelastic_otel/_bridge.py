@@ -76,14 +76,15 @@ class Bridge:
         self._providers = providers
         self._claim = threading.Lock()
         self._running = False
+        self._said_all = False
         self._telemetry: Telemetry | None = None
         self._settings: Settings | None = None
         self._off = os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
 
     # The host's side
 
-    def put(self, item: tuple[Any, ...], *, urgent: bool = False) -> None:
-        """Queue ``item`` for the bridge's thread. Never blocks."""
+    def put(self, item: tuple[Any, ...], *, urgent: bool = False, quiet: bool = False) -> None:
+        """Queue ``item`` for the bridge's thread. Never blocks. What is ``quiet`` waits for its next look."""
         if self._off:
             return
         queue = self._queue
@@ -94,15 +95,17 @@ class Bridge:
         queue.append(item)
         if urgent:
             self._urgent = True
+        if quiet and self._running:
+            return
         if not self._rung or urgent:
             first = not self._running
             self._ring()
             if first and _NO_LATE_THREADS and item[0] not in (FACT, REQUEST):
                 self.wait_loaded(_LOAD_S)
 
-    def fact(self, fact: Fact, *, urgent: bool = False) -> None:
+    def fact(self, fact: Fact, *, urgent: bool = False, quiet: bool = False) -> None:
         """Queue what the agent did."""
-        self.put((FACT, fact), urgent=urgent)
+        self.put((FACT, fact), urgent=urgent, quiet=quiet)
 
     def _ring(self) -> None:
         self._rung = True
@@ -118,7 +121,8 @@ class Bridge:
 
         ``ending`` ends all jobs first: the process is about to end.
         """
-        if self._off or (not self._running and not self._queue):
+        nothing = not self._running or (ending and self._said_all)
+        if self._off or (nothing and not self._queue):
             return True
         return bool(self._request(timeout_s, ending=ending))
 
@@ -216,7 +220,7 @@ class Bridge:
                 settled = engine.settle()
                 if self._telemetry is not None:
                     self._telemetry.commit()
-                    self._telemetry.publish_counts()
+                    self._telemetry.publish()
             except Exception as error:
                 note_internal_error("keeping what was recorded", error)
 
@@ -264,6 +268,7 @@ class Bridge:
 
     def _process(self, engine: Engine, item: tuple[Any, ...]) -> None:
         kind = item[0]
+        self._said_all = self._said_all and kind == REQUEST
         if kind == TEXT:
             engine.text(*item[1:])
         elif kind == EVENT:
@@ -291,7 +296,10 @@ class Bridge:
                 return
             if request.ending:
                 engine.close(_uncaught())
-            request.answer = self._telemetry is None or self._telemetry.flush(request.deadline)
+            sent = self._telemetry is None or self._telemetry.flush(request.deadline)
+            # The end of a process comes in two steps: there is nothing more to say in the second.
+            self._said_all = request.ending and sent
+            request.answer = sent
         finally:
             request.done.release()
 

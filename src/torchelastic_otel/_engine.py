@@ -17,6 +17,7 @@ from ._identity import identify, parse_traceparent
 from ._job import Job
 from ._telemetry import Telemetry
 from ._translate import DEBUG, Event, Kind, translate_event, translate_rendezvous, translate_text, unparsed
+from ._values import Attributes
 
 if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from ._settings import Settings
 
 _MOST_JOBS = 64
+_MOST_NAMES = 64
+_HEARTBEAT_OUTCOMES = {"RUNNING": c.OUTCOME_SUCCEEDED, "FAILED": c.OUTCOME_FAILED}
 # What somebody waits for, or what may be the last that this process gets to say.
 _HURRIED = (f.WorkersExited, f.StopRequested, f.StoreFailed, f.RunEnded)
 
@@ -45,8 +48,11 @@ class Engine:
         self._jobs: OrderedDict[int, Job] = OrderedDict()
         self._readers: dict[int, FactReader] = {}
         self._by_run: OrderedDict[str, Job] = OrderedDict()
+        self._names: set[str] = set()
         # A worker's own events belong under its own span; it is never a launcher of this job.
         self._in_worker = "TORCHELASTIC_RUN_ID" in environ and "LOCAL_RANK" in environ
+        if self._in_worker:
+            telemetry.belongs_to(environ["TORCHELASTIC_RUN_ID"])
 
     # In
 
@@ -68,7 +74,7 @@ class Engine:
         """Take what could not be translated or placed as a raw record, and count it."""
         note_internal_error("translating an event", error)
         self._telemetry.emit(unparsed(text, created_ns))
-        self._count_event(c.EVENT_UNPARSED)
+        self._telemetry.measure(c.METRIC_EVENTS, 1, {c.EVENT: c.EVENT_UNPARSED})
 
     def fact(self, fact: f.Fact) -> None:
         """Take what the agent did."""
@@ -129,6 +135,9 @@ class Engine:
         return job
 
     def _remember(self, job: Job) -> None:
+        self._telemetry.belongs_to(job.run_id)
+        if not self._by_run:
+            self._telemetry.begin_counts()
         self._by_run[job.run_id] = job
         self._by_run.move_to_end(job.run_id)
         while len(self._by_run) > _MOST_JOBS:
@@ -144,18 +153,17 @@ class Engine:
 
     def _event(self, event: Event, span: SpanContext | None) -> None:
         if event.heartbeat:
-            self._telemetry.count(
-                c.METRIC_HEARTBEATS, {c.RUN_ID: event.run_id or "", c.OUTCOME: c.OUTCOME_SUCCEEDED}
-            )
             if self._settings.heartbeats != "log":
+                self._measure(event)
                 return
             event.severity = DEBUG
         job = None if event.kind in (Kind.USER, Kind.UNPARSED) else self._job_of(event)
         if job is not None:
             self._to_job(job, event)
-            return
-        event.span = self._context(event, span)
-        self._telemetry.emit(event)
+        else:
+            event.span = self._context(event, span)
+            self._telemetry.emit(event)
+        self._measure(event)
 
     def _to_job(self, job: Job, event: Event) -> None:
         if not job.hooked:
@@ -169,8 +177,22 @@ class Engine:
                 reader.after(event)
                 self._forget_if_ended(key, job)
 
-    def _count_event(self, name: str) -> None:
-        self._telemetry.count(c.METRIC_EVENTS, {c.EVENT: name})
+    def _measure(self, event: Event) -> None:
+        run_id = event.run_id or self._telemetry.run_id
+        known: Attributes = {c.RUN_ID: run_id} if run_id else {}
+        if event.keep_alive and event.state in _HEARTBEAT_OUTCOMES:
+            outcome = {c.OUTCOME: _HEARTBEAT_OUTCOMES[event.state]}
+            self._telemetry.measure(c.METRIC_HEARTBEATS, 1, {**known, **outcome})
+        if event.heartbeat:
+            return
+        name = c.EVENT_OTHER if event.kind is Kind.USER else event.name
+        if name not in self._names and len(self._names) >= _MOST_NAMES:
+            name = c.EVENT_OTHER  # whoever makes up names by the thousand must not make as many series
+        self._names.add(name)
+        source = event.attributes.get(c.SOURCE)
+        if source in ("AGENT", "WORKER"):
+            known[c.SOURCE] = source
+        self._telemetry.measure(c.METRIC_EVENTS, 1, {**known, c.EVENT: name})
 
     def _context(self, event: Event, span: SpanContext | None) -> SpanContext | None:
         """Where a record without a job belongs: the caller's span, else the span this process was given."""
@@ -190,11 +212,11 @@ class Engine:
 
     # Time
 
-    def settle(self, *, everything: bool = False) -> bool:
+    def settle(self, now_ns: int | None = None) -> bool:
         """End the spans that waited long enough for torch's last event; True if none waits any more."""
-        now_ns = time.time_ns() + (1 << 60 if everything else 0)
+        now_ns = time.time_ns() if now_ns is None else now_ns
         settled = True
-        for job in self._by_run.values():
+        for job in {id(job): job for job in (*self._jobs.values(), *self._by_run.values())}.values():
             job.settle(now_ns)
             settled = settled and job.settled
         return settled

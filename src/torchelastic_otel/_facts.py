@@ -192,6 +192,15 @@ class ExitBarrier(Fact):
 
 
 @dataclass(slots=True)
+class Operation(Fact):
+    """Torch has measured a step of its agent (``@prof``); ``outcome`` is None if torch tells none."""
+
+    name: str
+    took_s: float
+    outcome: str | None = None
+
+
+@dataclass(slots=True)
 class StopRequested(Fact):
     """A signal reached the agent, which now stops its workers."""
 

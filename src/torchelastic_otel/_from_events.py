@@ -28,7 +28,12 @@ def before(job: Job, event: Event) -> None:
             rank, size = _int(event, c.GROUP_RANK), _int(event, c.GROUP_WORLD_SIZE)
             group = job.open_group(WorkersStarting(0, event.time_ns, [], 0, rank, size))
             group.stop_outcome = None
+            if job.restarts:  # of a cause that events do not tell
+                job.measures.restarted(None, None, group.span.context)
         job.open_worker(group, event.local_rank, event.time_ns, {**group.shared, **_identity(event)})
+        role = event.attributes.get(c.ROLE)
+        job.measures.known(role=role if isinstance(role, str) else None)
+        job.measures.workers_started(event.time_ns)
 
 
 def after(job: Job, event: Event) -> None:
@@ -54,6 +59,7 @@ def after(job: Job, event: Event) -> None:
         failed = event.state == "FAILED"
         job.verdict = Verdict(c.OUTCOME_FAILED, event.body, {}) if failed else None
         job.finish(event.time_ns, told=True)
+    job.measures.follow(job.group, event.time_ns)
 
 
 def _identity(event: Event) -> Attributes:

@@ -52,6 +52,7 @@ class FactReader:
             f.Monitored: self._monitored,
             f.RestartStarted: self._restart_started,
             f.ExitBarrier: self._exit_barrier,
+            f.Operation: self._operation,
             f.StopRequested: self._stop_requested,
             f.RunRaising: self._run_raising,
             f.RunEnded: self._run_ended,
@@ -65,6 +66,7 @@ class FactReader:
         reader = self._readers.get(type(fact))
         if reader is not None and not job.ended and job.hooked:
             reader(fact)
+            job.measures.follow(job.group, fact.time_ns)
 
     def after(self, event: Event) -> None:
         """Take an event that the job has recorded: two of them end something that no fact tells better."""
@@ -82,6 +84,7 @@ class FactReader:
         self._max_restarts = fact.max_restarts
         if fact.role:
             job.shared[c.ROLE] = fact.role
+        job.measures.known(role=fact.role, backend=fact.backend)
         attributes = _present(
             {
                 c.RDZV_BACKEND: fact.backend,
@@ -111,6 +114,7 @@ class FactReader:
         self._max_restarts = fact.max_restarts
         if fact.role:
             self._job.shared[c.ROLE] = fact.role
+        self._job.measures.known(role=fact.role)
         known = {c.ROLE: fact.role, c.MAX_RESTARTS: fact.max_restarts, c.ENTRY_POINT: fact.entry_point}
         self._job.agent.set(_present(known))
 
@@ -134,6 +138,10 @@ class FactReader:
         waited_s = round((fact.end_ns - fact.time_ns) / 1e9, 3)
         self._job.step = state.STEP_BARRIER
         self._job.agent.set({c.EXIT_BARRIER_DURATION: waited_s})
+        self._job.measures.barrier(waited_s)
+
+    def _operation(self, fact: f.Operation) -> None:
+        self._job.measures.operation(fact.name, fact.took_s, fact.outcome)
 
     def _run_raising(self, fact: f.RunRaising) -> None:
         # What torch does from here on is cleaning up, not the step that failed.
@@ -220,6 +228,7 @@ class FactReader:
             return
         job.step = state.STEP_RUNNING
         group.started(fact)
+        job.measures.workers_started(fact.time_ns)
         if self._restart is not None:
             self._restarted(self._restart, fact.time_ns)
         self._restart = None
@@ -249,6 +258,8 @@ class FactReader:
                 why += f" ({self._waited})"
         body = f"Workers restarted {why}: generation {job.generation} runs after {took_s:.1f} s"
         job.tell(c.EVENT_RESTART, time_ns, body, attributes, job.agent, severity=WARN)
+        if job.group is not None:
+            job.measures.restarted(cause, took_s, job.group.span.context)
 
     def _who_waited(self, waiting: list[str]) -> str:
         """Tell peers of the last round, which restart, from nodes that are new."""
@@ -298,6 +309,7 @@ class FactReader:
         self._restart = fact
         self._waited = self._who_waited(fact.waiting)
         self._restart_seen_ns = self._failed_since_ns or fact.time_ns
+        self._job.measures.workers_lost(fact.time_ns, _restart_cause(fact))
         if self._job.group is not None and _restart_cause(fact) == c.RESTART_MEMBERSHIP_CHANGE:
             self._job.group.stop_outcome = c.OUTCOME_INTERRUPTED
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from . import _contract as c
 from ._facts import Raised, WorkersStarting
 from ._identity import TraceIdentity
+from ._measures import JobMeasures
 from ._spans import OpenSpan, start_span
 from ._telemetry import Telemetry
 from ._translate import ERROR, INFO, WARN, Event, Kind
@@ -80,6 +81,8 @@ class Job:
         self.random_trace = identity.random
         if identity.random:
             self.agent.set({c.RANDOM_TRACE: True})
+        self.measures = JobMeasures(telemetry.measure, run_id, self.agent.context)
+        self.measures.begin()
         self.last_ns = start_ns
         self.rendezvous: OpenSpan | None = None
         self.group: Group | None = None
@@ -110,6 +113,7 @@ class Job:
         self.rendezvous = start_span(
             self._telemetry, c.SPAN_RENDEZVOUS, time_ns, dict(self.shared), parent=self.agent.context
         )
+        self.measures.rendezvous_started(time_ns)
 
     def join(self, time_ns: int, attributes: Mapping[str, AttributeValue]) -> None:
         """This node has joined the round."""
@@ -125,6 +129,7 @@ class Job:
         if span is not None:
             span.set(verdict.attributes)
             span.end(time_ns, verdict.outcome, verdict.sentence)
+            self.measures.rendezvous_ended(span, time_ns, verdict.outcome, verdict.attributes)
 
     def open_group(self, fact: WorkersStarting, restart_cause: str | None = None) -> Group:
         """A generation of workers starts."""
@@ -189,6 +194,7 @@ class Job:
             outcome = c.OUTCOME_TERMINATED if self.stop_signal is not None else None
             self.end_rendezvous(time_ns, Verdict(outcome, ""))
         self.close_group(time_ns)
+        self.measures.end(self.group, time_ns)
         if verdict is None:
             self.agent.end(time_ns)
             return
@@ -221,6 +227,7 @@ class Job:
 
     def settle(self, now_ns: int) -> None:
         """End the spans of workers that ended a while ago: torch's last event may come minutes later."""
+        self.measures.tick(now_ns)
         if self.group is not None:
             self.group.settle(now_ns - SETTLE_NS)
 
@@ -279,6 +286,8 @@ class Job:
             attributes.update(first_failure_attributes(self.group.first_deaths))
         severity = WARN if failure.collateral else ERROR
         self.tell(c.EVENT_FAILURE, time_ns, failure.sentence, attributes, worker.span, severity=severity)
+        if not failure.collateral:
+            self.measures.worker_failed(failure.attributes, time_ns, worker.span.context)
 
     # Out
 

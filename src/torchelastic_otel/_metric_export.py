@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,6 +14,7 @@ from ._environment import Warn, read, wrong_value
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.metrics.export import MetricExporter
+    from opentelemetry.sdk.metrics.view import View
 
 
 class Put(Protocol):
@@ -56,6 +57,21 @@ def metric_exporter(put: Put, warn: Warn) -> MetricExporter:
             return True
 
     return OutboxExporter()
+
+
+def view_without_random() -> View:
+    """Return a view that keeps the last exemplar of each series, of histograms of each bucket.
+
+    The SDK would draw lots by the global ``random``, from which a training script may expect its own numbers.
+    """
+    from opentelemetry.sdk.metrics import AlignedHistogramBucketExemplarReservoir
+    from opentelemetry.sdk.metrics.view import View
+
+    def last(boundaries: Sequence[float] = (), **_known: Any) -> Any:
+        return AlignedHistogramBucketExemplarReservoir(boundaries)
+
+    factory: Any = lambda _aggregation: last  # noqa: E731  # the SDK declares another type than it calls
+    return View(instrument_name="*", exemplar_reservoir_factory=factory)
 
 
 def _aggregation(warn: Warn) -> dict[str, Any]:

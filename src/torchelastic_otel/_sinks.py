@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from . import _contract as c
 from ._delivery import Batcher
 from ._encoding import encode_logs, encode_spans
+from ._spans import context_of
 from ._translate import SEVERITY_TEXT, Event
 from ._version import __version__
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from opentelemetry.sdk._logs import ReadableLogRecord
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import ReadableSpan
-    from opentelemetry.trace import SpanContext
 
     from ._environment import LogLimits
     from ._outbox import Outbox
@@ -154,7 +154,7 @@ class ProviderLogs:
         self._logger.emit(
             timestamp=record.time_ns,
             observed_timestamp=record.observed_ns,
-            context=_context_of(record.span),
+            context=context_of(record.span),
             severity_number=SeverityNumber(record.severity),
             severity_text=SEVERITY_TEXT[record.severity],
             body=record.body,
@@ -164,14 +164,6 @@ class ProviderLogs:
 
     def commit(self) -> None:
         """Do nothing: the program's own processors hold the records."""
-
-
-def _context_of(span: SpanContext | None) -> Context:
-    from opentelemetry.context import Context
-    from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, set_span_in_context
-
-    # An empty Context would be falsy, and the caller's span would be taken instead.
-    return set_span_in_context(INVALID_SPAN if span is None else NonRecordingSpan(span), Context())
 
 
 class ReadableRecords:
@@ -198,7 +190,7 @@ class ReadableRecords:
         for event in events:
             key = 0 if event.span is None else event.span.span_id
             if key not in copies:
-                made = self._record(context=_context_of(event.span))
+                made = self._record(context=context_of(event.span))
                 copies[key] = (type(made), made.__dict__)
             kind, common = copies[key]
             # A copy of what the SDK made for this span: making one anew looks the span up each time.

@@ -11,6 +11,7 @@ from ._redaction import Redaction
 from ._values import Attributes, clean_all, clean_text
 
 if TYPE_CHECKING:
+    from opentelemetry.context import Context
     from opentelemetry.trace import SpanContext
 
     from ._identity import ParentContext
@@ -83,6 +84,15 @@ class OpenSpan:
         self._events.clear()
 
 
+def context_of(span: SpanContext | None) -> Context:
+    """Return a context in which ``span`` is the current one, or none is."""
+    from opentelemetry.context import Context
+    from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, set_span_in_context
+
+    # An empty Context would be falsy, and the caller's span would be taken instead.
+    return set_span_in_context(INVALID_SPAN if span is None else NonRecordingSpan(span), Context())
+
+
 def start_span(
     telemetry: Telemetry,
     name: str,
@@ -98,24 +108,18 @@ def start_span(
 
     ``span_id`` is the id promised to others beforehand (0: any); both are kept only where the ids are ours.
     """
-    from opentelemetry.context import Context
-    from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
+    from opentelemetry.trace import Link, SpanContext, TraceFlags
 
-    context = Context()
-    if parent is not None:
-        if not isinstance(parent, SpanContext):
-            parent = SpanContext(
-                parent.trace_id, parent.span_id, is_remote=True, trace_flags=TraceFlags(parent.flags)
-            )
-        context = set_span_in_context(NonRecordingSpan(parent), context)
-    else:
-        from opentelemetry.trace import INVALID_SPAN
-
-        context = set_span_in_context(INVALID_SPAN, context)
+    if parent is None:
         telemetry.ids.trace_id = trace_id
+    elif not isinstance(parent, SpanContext):
+        flags = TraceFlags(parent.flags)
+        parent = SpanContext(parent.trace_id, parent.span_id, is_remote=True, trace_flags=flags)
     telemetry.ids.span_id = span_id
     links: Sequence[Link] = [Link(link)] if link is not None else ()
     known = telemetry.redaction.attributes(clean_all(attributes))
-    span = telemetry.tracer.start_span(name, context, attributes=known, links=links, start_time=start_ns)
+    span = telemetry.tracer.start_span(
+        name, context_of(parent), attributes=known, links=links, start_time=start_ns
+    )
     telemetry.ids.span_id = telemetry.ids.trace_id = 0
     return OpenSpan(span, span.get_span_context(), start_ns, telemetry.max_span_events, telemetry.redaction)

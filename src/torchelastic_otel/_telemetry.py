@@ -6,6 +6,7 @@ importing the SDK and gRPC costs the agent nothing.
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -17,11 +18,13 @@ from ._delivery import Batcher, Export, Flusher
 from ._durable import Durable
 from ._guard import say_once
 from ._identity import new_span_id
+from ._meter import Meter
 from ._providers import Providers, global_providers
 from ._redaction import Redaction
 from ._settings import Settings
 from ._sinks import LogSink, OwnLogs, ProviderLogs, ReadableRecords, SpanQueue
 from ._translate import Event
+from ._values import AttributeValue
 from ._version import __version__
 
 if TYPE_CHECKING:
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import ReadableSpan
     from opentelemetry.sdk.trace.id_generator import IdGenerator
-    from opentelemetry.trace import Tracer, TracerProvider
+    from opentelemetry.trace import SpanContext, Tracer, TracerProvider
 
     from ._environment import Signal
     from ._exporters import ExporterPlan
@@ -102,11 +105,10 @@ class Telemetry:
         self._logs = self._make_logs(
             given.logger_provider or found.logger_provider or configured.logger_provider
         )
-        self._metrics = self._make_metrics(
+        self._meter = self._make_meter(
             given.meter_provider or found.meter_provider or configured.meter_provider
         )
-        self._counted: dict[tuple[str, tuple[tuple[str, str], ...]], int] = {}
-        self._counters: dict[str, Any] = {}
+        self._run_ids: set[str] = set()
         self._told_counts: dict[tuple[str, str, str], int] = {}
 
     def _declared(self) -> Providers:
@@ -240,38 +242,50 @@ class Telemetry:
         if self._spans is not None:
             self._spans.commit()
 
-    def count(self, name: str, attributes: Mapping[str, str], amount: int = 1) -> None:
-        """Add to the counter ``name``."""
-        if self._metrics is not None:
-            key = (name, tuple(attributes.items()))
-            self._counted[key] = self._counted.get(key, 0) + amount
+    def measure(
+        self,
+        name: str,
+        amount: float,
+        attributes: Mapping[str, AttributeValue],
+        span: SpanContext | None = None,
+    ) -> None:
+        """Take a measurement of the metric ``name``, in the context of ``span``."""
+        if self._meter is not None:
+            self._meter.measure(name, amount, self.redaction.attributes(dict(attributes)), span)
 
-    def _count_deliveries(self) -> None:
+    def belongs_to(self, run_id: str) -> None:
+        """Note a job of this process: while there is one alone, the bridge's own metrics are found by it."""
+        self._run_ids.add(run_id)
+
+    def begin_counts(self) -> None:
+        """Take the bridge's own counters at zero, so that the first loss is an increase."""
+        known = {c.RUN_ID: self.run_id} if self.run_id else {}
+        for signal, name in itertools.product(env.SIGNALS, c.DELIVERY_METRICS.values()):
+            self.measure(name, 0, {**known, c.OTEL_SIGNAL: signal})
+
+    @property
+    def run_id(self) -> str:
+        """The run id of this process's job, "" where it has none or several."""
+        return next(iter(self._run_ids)) if len(self._run_ids) == 1 else ""
+
+    def _measure_deliveries(self) -> None:
         """Count what became of the bridge's own items since the last time."""
+        run_id = self.run_id
         for (signal, what, reason), total in self.durable.counts().items():
             new = total - self._told_counts.get((signal, what, reason), 0)
             if new > 0:
                 self._told_counts[signal, what, reason] = total
-                attributes = {c.OTEL_SIGNAL: signal, c.REASON: reason}
+                attributes = {c.RUN_ID: run_id, c.OTEL_SIGNAL: signal, c.REASON: reason}
                 known = {key: value for key, value in attributes.items() if value}
-                self.count(c.DELIVERY_METRICS[what], known, new)
+                self.measure(c.DELIVERY_METRICS[what], new, known)
 
-    def publish_counts(self) -> None:
-        """Hand what was counted to the SDK, once that has been loaded."""
-        self._count_deliveries()
-        provider: Any = self._metrics.flushed if self._metrics is not None else None
-        if provider is None:
-            return
-        for (name, attributes), count in self._counted.items():
-            counter = self._counters.get(name)
-            if counter is None:
-                meter = provider.get_meter(c.SCOPE, __version__)
-                known = c.INSTRUMENTS[name]
-                counter = self._counters[name] = meter.create_counter(name, known.unit, known.description)
-            counter.add(count, dict(attributes))
-        self._counted.clear()
+    def publish(self) -> None:
+        """Hand what was measured to the SDK, once that has been loaded."""
+        self._measure_deliveries()
+        if self._meter is not None:
+            self._meter.publish()
 
-    def _make_metrics(self, provider: MeterProvider | None) -> Flusher | None:
+    def _make_meter(self, provider: MeterProvider | None) -> Meter | None:
         from ._exporters import plan_exporters
 
         if self.disabled:
@@ -288,7 +302,7 @@ class Telemetry:
         else:
             flusher = Flusher("metrics", lambda: provider)
         self._flushers.append(flusher)
-        return flusher
+        return Meter(flusher)
 
     def _flush_too(self, name: str, provider: object) -> None:
         self._flushers.append(Flusher(name, lambda: provider))
@@ -298,7 +312,7 @@ class Telemetry:
         from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
 
         from ._exporters import load_exporter
-        from ._metric_export import metric_exporter
+        from ._metric_export import metric_exporter, view_without_random
 
         # Left to read these itself, the SDK raises for wrong ones.
         exemplars = env.exemplar_filter_from_env(self._environ, self._warn)
@@ -315,7 +329,11 @@ class Telemetry:
             elif exporter is not None:
                 readers.append(PeriodicExportingMetricReader(exporter, math.inf, _METRIC_EXPORT_TIMEOUT_MS))
         return MeterProvider(
-            metric_readers=readers, resource=self.resource, exemplar_filter=exemplars, shutdown_on_exit=False
+            metric_readers=readers,
+            resource=self.resource,
+            exemplar_filter=exemplars,
+            shutdown_on_exit=False,
+            views=[view_without_random()],
         )
 
     def wait_loaded(self, deadline: float) -> None:
@@ -336,7 +354,7 @@ class Telemetry:
 
     def flush(self, deadline: float) -> bool:
         """Send all that is queued; False if that is not done by ``deadline`` (``time.monotonic`` seconds)."""
-        self.publish_counts()
+        self.publish()
         self.hurry()
         asked = [(flusher, flusher.request(deadline)) for flusher in self._flushers]
         sending = self._sending()

@@ -58,12 +58,17 @@ class Event:
     run_id: str | None = None
     state: str = ""
     local_rank: int | None = None
-    heartbeat: bool = False
+    keep_alive: bool = False
     joins: bool = False
     joined: bool = False
     inner: Mapping[str, object] | None = None
     observed_ns: int = 0
     span: SpanContext | None = None
+
+    @property
+    def heartbeat(self) -> bool:
+        """Whether it is one of the keep-alive that went well, as there are two or three every 5 s."""
+        return self.keep_alive and self.state == "RUNNING"
 
     @property
     def begins(self) -> bool:
@@ -186,14 +191,13 @@ def translate_rendezvous(data: Mapping[str, object], created_ns: int, thread: st
     # traceback.format_exc() with no exception at hand says "NoneType: None".
     if trace and not trace.startswith("NoneType: None"):
         exception_from_traceback(trace, attributes)
+    event.keep_alive = name.endswith("._keep_alive") or (
+        thread is not None and thread.startswith(_KEEP_ALIVE_THREAD)
+    )
     if state == "FAILED":
         event.severity = WARN
-    elif state == "RUNNING":
-        event.heartbeat = name.endswith("._keep_alive") or (
-            thread is not None and thread.startswith(_KEEP_ALIVE_THREAD)
-        )
-        if event.heartbeat:
-            event.severity = DEBUG
+    elif event.heartbeat:
+        event.severity = DEBUG
     return event
 
 

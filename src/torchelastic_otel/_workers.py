@@ -205,6 +205,11 @@ class Group:
         ]
 
     @property
+    def active(self) -> int:
+        """How many of its workers were started and have not been seen ended."""
+        return sum(c.WORKER_ID in w.identity and not w.ended_ns for w in self.workers.values())
+
+    @property
     def running(self) -> bool:
         """Whether any of its workers has not been seen ended."""
         return any(not worker.ended_ns for worker in self.workers.values())

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 EVENTS = "torch.distributed.elastic.events"
 REGISTRY = "torch.distributed.elastic.rendezvous.registry"
+METRICS = "torch.distributed.elastic.metrics.api"
 DYNAMIC_RENDEZVOUS = "torch.distributed.elastic.rendezvous.dynamic_rendezvous"
 AGENT_API = "torch.distributed.elastic.agent.server.api"
 AGENT = "torch.distributed.elastic.agent.server.local_elastic_agent"
@@ -152,6 +153,10 @@ class TorchHooks:
 
         self._replace(agent_class, "__init__", __init__)
         self._replace(module, "start_processes", start_processes)
+        from .operations import observed
+
+        metrics = sys.modules[METRICS]
+        self._replace(metrics, "put_metric", observed(metrics.put_metric, _current))
 
     def _replace(
         self, owner: Any, name: str, replacement: Any, undo_list: list[Callable[[], None]] | None = None

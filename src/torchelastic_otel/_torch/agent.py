@@ -20,6 +20,7 @@ from .._identity import TraceIdentity, identify, new_span_id
 from .._loading import wait_until_loaded
 from .._signals import SignalWatch
 from . import propagation
+from .operations import Operations
 from .reading import exit_codes, raised, view, worker_exit
 from .system import oom_kill_count
 
@@ -307,8 +308,11 @@ def hook_rendezvous_handler(handler: Any, job: JobHooks, ended: Callable[[], Non
 
 
 def hook_agent(agent: Any, job: JobHooks, current: Any) -> None:
-    """Follow an agent; the thread-local ``current`` tells ``start_processes`` whose workers it starts."""
+    """Follow an agent; the thread-local ``current`` tells whose workers are started, and what is measured."""
     job.adopt(agent)
+
+    def running() -> None:
+        current.operations = Operations(job.number)
 
     def starting() -> None:
         current.job = job
@@ -324,6 +328,7 @@ def hook_agent(agent: Any, job: JobHooks, current: Any) -> None:
             job.monitored(agent, result)
 
     def ran(_start_ns: int, result: Any, error: BaseException | None) -> None:
+        current.operations = None
         job.run_ended(result, error)
 
     def left_barrier(start_ns: int, _result: Any, _error: BaseException | None) -> None:
@@ -332,7 +337,7 @@ def hook_agent(agent: Any, job: JobHooks, current: Any) -> None:
     missing = [
         name
         for name, before, after in (
-            ("run", None, ran),
+            ("run", running, ran),
             ("_start_workers", starting, started),
             ("_monitor_workers", None, monitored),
             ("_restart_workers", restarting, None),

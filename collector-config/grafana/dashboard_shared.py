@@ -1,0 +1,114 @@
+"""What the two dashboards share: their head, and what a job's state is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from grafana_foundation_sdk.builders import dashboard
+from grafana_foundation_sdk.models import dashboard as models
+
+import dashboard_parts as p
+from dashboard_names import HOST, NOW, RUN, TARGET_INFO, Queries, prometheus_name
+from torchelastic_otel import _contract as c
+
+JOBS_UID: Final = "torchelastic-jobs"
+JOB_UID: Final = "torchelastic-job"
+RANGE: Final = "$__range"
+STEP: Final = "$__interval"
+
+ENDED, LOST, WAITING, RUNNING = "0", "1", "2", "3"
+STATES: Final = {
+    RUNNING: ("running", "green"),
+    WAITING: ("waiting", "orange"),
+    LOST: ("went silent", "red"),
+    ENDED: ("ended", "text"),
+}
+STATE_MEANS: Final = (
+    "**running**: workers run. **waiting**: no worker runs, and a node waits in the rendezvous. **went "
+    "silent**: a launcher's last word was that it ran or waited, and nothing came since: killed, or cut "
+    "off. **ended**: every launcher said goodbye"
+)
+
+
+def state(q: Queries) -> str:
+    """Return each job's state as a number."""
+    by = f"by (job, {RUN})"
+    active, waiting = c.METRIC_WORKER_ACTIVE, c.METRIC_RENDEZVOUS_WAITING
+    gone = f"unless on (job, instance) {q.launchers}"
+    silent = (
+        f"sum {by} ({q.last(active, RANGE)} {gone}) > 0 or max {by} ({q.last(waiting, RANGE)} {gone}) > 0"
+    )
+    return (
+        f"(sum {by} ({q.now(active)}) > 0) * 0 + {RUNNING} "
+        f"or (max {by} ({q.now(waiting)}) > 0) * 0 + {WAITING} "
+        f"or ({silent}) * 0 + {LOST} "
+        f"or max {by} ({q.on_hosts(f'last_over_time({q.launchers}[{RANGE}])', RANGE)}) * 0"
+    )
+
+
+def last_seen(q: Queries) -> str:
+    """Return when each job's last sample was taken, in ms. A step of 5 minutes misses no series."""
+    by, samples = f"max by (job, {RUN})", f"timestamp({q.launchers})"
+    return f"({by} ({samples}) or max_over_time({by} ({samples})[{RANGE}:{NOW}])) * 1000"
+
+
+def run_time(q: Queries, by: str) -> str:
+    """Return how long each job has lasted up to now: the longest of its launchers."""
+    each = f"sum by (job, instance, {RUN})"
+    spent = f"{each} ({q.last(c.METRIC_UPTIME, RANGE)}) + {each} ({q.last(c.METRIC_DOWNTIME, RANGE)})"
+    return f"max by ({by}) ({spent})"
+
+
+def dashboard_of(title: str, uid: str, description: str) -> dashboard.Dashboard:
+    """Return an empty dashboard with the choice of data sources and service."""
+    series = prometheus_name(c.METRIC_DOWNTIME)
+    service = f"label_values({series}, job)"
+    chosen = f'label_values({series}{{job=~"$service"}}, job)'
+    return (
+        dashboard.Dashboard(title)
+        .uid(uid)
+        .description(description)
+        .tags(["torchelastic"])
+        .refresh("1m")
+        .timezone("browser")
+        .editable()
+        .tooltip(models.DashboardCursorSync.CROSSHAIR)
+        .with_variable(p.datasource_variable("prometheus", "Prometheus", "prometheus"))
+        .with_variable(p.datasource_variable("loki", "Loki", "loki"))
+        .with_variable(p.datasource_variable("tempo", "Tempo", "tempo"))
+        .with_variable(p.datasource_variable("jaeger", "Jaeger", "jaeger"))
+        .with_variable(p.choice("service", "Service", "service.name of the launchers", service, several=True))
+        .with_variable(
+            # Prometheus puts a service's namespace before its name, Loki does not.
+            p.choice(
+                "service_name",
+                "Service in Loki",
+                "The service without namespace",
+                chosen,
+                several=True,
+                all_value=None,
+            )
+            .regex("/(?:.*[/])?(.*)/")
+            .hide(models.VariableHide.HIDE_VARIABLE)
+        )
+    )
+
+
+def filled(made: dashboard.Dashboard, panels: Sequence[p.Panel]) -> dashboard.Dashboard:
+    """Return the dashboard with panels from left to right, numbered: links to a panel use its number."""
+    for number, panel in enumerate(panels, start=1):
+        made.with_panel(panel.id(number))
+    return made
+
+
+def run_variable(*, several: bool) -> dashboard.QueryVariable:
+    """Return the choice of the run id, or of several."""
+    query = f'label_values({prometheus_name(c.METRIC_DOWNTIME)}{{job=~"$service"}}, {RUN})'
+    return p.choice("run_id", "Run id", "torchrun's --rdzv-id", query, several=several)
+
+
+def host_variable() -> dashboard.QueryVariable:
+    """Return the choice of hosts."""
+    query = f'label_values({TARGET_INFO}{{job=~"$service"}}, {HOST})'
+    return p.choice("host", "Host", "host.name of the launchers", query, several=True)

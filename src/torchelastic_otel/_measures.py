@@ -1,0 +1,203 @@
+"""What a job's history on this node comes to in numbers: section "Metrics" of the telemetry reference.
+
+The job's state machine says what happened; here that becomes measurements. Pure but for ``measure``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Protocol
+
+from . import _contract as c
+from ._values import Attributes, AttributeValue
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import SpanContext
+
+    from ._spans import OpenSpan
+    from ._workers import Group
+
+_LAG_NS = 1_000_000_000
+"""How far behind the clock running times are counted: what ends them may still be in the queue."""
+
+_STATES = {"AGENT": ("RENDEZVOUS", "ASSIGN_WORKER_RANKS", "SUCCEEDED", "FAILED")}
+_STATES["WORKER"] = ("START", "SUCCEEDED", "FAILED", "TERMINATED")
+
+
+class Measure(Protocol):
+    """Takes a measurement of the metric ``name``."""
+
+    def __call__(
+        self,
+        name: str,
+        amount: float,
+        attributes: Mapping[str, AttributeValue],
+        span: SpanContext | None = None,
+    ) -> None:
+        """Take it."""
+
+
+class JobMeasures:
+    """The metrics of one job on this node.
+
+    From the first rendezvous to the end all time is either uptime (workers run) or downtime (why they don't):
+    the two add up.
+
+    What happens seldom, and what takes its time, is measured in the context of its span, so that exemplars
+    lead from it to the trace.
+
+    Args:
+        measure: takes the measurements.
+        run_id: torchrun's ``--rdzv-id``; on every measurement unless it is empty.
+        span: context of the agent's span.
+    """
+
+    def __init__(self, measure: Measure, run_id: str, span: SpanContext) -> None:
+        self._measure = measure
+        self._shared: Attributes = {c.RUN_ID: run_id} if run_id else {}
+        self._span = span
+        self._role: Attributes = {}
+        self._backend: Attributes = {}
+        self._active = 0
+        self._waiting_since_ns = 0
+        self._since_ns = 0
+        self._up = False
+        self._cause: str | None = None
+        self._ended = False
+
+    def _take(
+        self,
+        name: str,
+        amount: float,
+        attributes: Mapping[str, AttributeValue | None],
+        span: SpanContext | None = None,
+    ) -> None:
+        known = {key: value for key, value in attributes.items() if value is not None}
+        self._measure(name, amount, {**self._shared, **known}, span)
+
+    # What is known of the job
+
+    def begin(self) -> None:
+        """Take every counter at zero, so that the first failure is an increase."""
+        for cause in (c.RESTART_WORKER_FAILURE, c.RESTART_MEMBERSHIP_CHANGE):
+            self._take(c.METRIC_RESTARTS, 0, {c.RESTART_CAUSE: cause})
+            self._take(c.METRIC_DOWNTIME, 0, {c.RESTART_CAUSE: cause})
+        for cause in (c.DOWN_STARTUP, c.DOWN_SHUTDOWN):
+            self._take(c.METRIC_DOWNTIME, 0, {c.RESTART_CAUSE: cause})
+        for cause in c.FAILURE_CAUSES:
+            self._take(c.METRIC_WORKER_FAILURES, 0, {c.FAILURE_CAUSE: cause})
+        for outcome in (c.OUTCOME_SUCCEEDED, c.OUTCOME_FAILED):
+            self._take(c.METRIC_HEARTBEATS, 0, {c.OUTCOME: outcome})
+        for source, states in _STATES.items():
+            for state in states:
+                self._take(c.METRIC_EVENTS, 0, {c.EVENT: c.TORCH_EVENT_PREFIX + state, c.SOURCE: source})
+        self._take(c.METRIC_UPTIME, 0, {})
+        self._take(c.METRIC_RENDEZVOUS_WAITING, 0, {})
+
+    def known(self, *, role: str | None = None, backend: str | None = None) -> None:
+        """Note what tells this job's measurements from others'."""
+        if role and not self._role:
+            self._role = {c.ROLE: role}
+            self._take(c.METRIC_WORKER_ACTIVE, 0, self._role)
+        if backend:
+            self._backend = {c.RDZV_BACKEND: backend}
+
+    # Rendezvous
+
+    def rendezvous_started(self, time_ns: int) -> None:
+        """This node asks to join a round."""
+        self._waiting_since_ns = time_ns
+        if not self._since_ns:
+            self._since_ns, self._cause = time_ns, c.DOWN_STARTUP
+        elif not self._up and self._cause == c.DOWN_SHUTDOWN:
+            self._down(time_ns, None)  # that was no end, and nobody said why
+
+    def rendezvous_ended(
+        self, span: OpenSpan, time_ns: int, outcome: str | None, known: Mapping[str, AttributeValue]
+    ) -> None:
+        """The attempt ended; ``known`` has its error and the size of the round."""
+        self._waiting_since_ns = 0
+        self._take(c.METRIC_RENDEZVOUS_WAITING, 0, {})
+        how = {**self._backend, c.OUTCOME: outcome, c.ERROR_TYPE: known.get(c.ERROR_TYPE)}
+        took_s = max(0, time_ns - span.start_ns) / 1e9
+        self._take(c.METRIC_RENDEZVOUS_DURATION, took_s, how, span.context)
+        nodes = known.get(c.GROUP_WORLD_SIZE)
+        if outcome == c.OUTCOME_SUCCEEDED and isinstance(nodes, int):
+            self._take(c.METRIC_WORLD_SIZE, nodes, self._role)
+
+    # Workers
+
+    def workers_started(self, time_ns: int) -> None:
+        """The workers of a generation run."""
+        self._account(time_ns)
+        self._since_ns, self._up = max(self._since_ns, time_ns), True
+
+    def follow(self, group: Group | None, time_ns: int) -> None:
+        """Count the workers that run; where none does any more, no time is uptime."""
+        active = 0 if group is None else group.active
+        if active != self._active:
+            self._take(c.METRIC_WORKER_ACTIVE, active - self._active, self._role)
+            self._active = active
+        if not active and self._up:
+            self._down((group and group.ended_ns) or time_ns, c.DOWN_SHUTDOWN)
+
+    def worker_failed(self, known: Mapping[str, AttributeValue], time_ns: int, span: SpanContext) -> None:
+        """A worker died by itself; ``known`` are the attributes of its failure."""
+        how = {c.FAILURE_CAUSE: known.get(c.FAILURE_CAUSE), c.ERROR_TYPE: known.get(c.ERROR_TYPE)}
+        self._take(c.METRIC_WORKER_FAILURES, 1, how, span)
+        self.workers_lost(time_ns, c.RESTART_WORKER_FAILURE)
+
+    def workers_lost(self, time_ns: int, cause: str) -> None:
+        """The generation is over, or as good as over: its workers are stopped next."""
+        if self._up:
+            self._down(time_ns, cause)
+
+    def restarted(self, cause: str | None, took_s: float | None, span: SpanContext) -> None:
+        """The workers run again."""
+        self._take(c.METRIC_RESTARTS, 1, {c.RESTART_CAUSE: cause}, span)
+        if took_s is not None:
+            self._take(c.METRIC_RESTART_DURATION, took_s, {c.RESTART_CAUSE: cause}, span)
+
+    # The agent
+
+    def barrier(self, waited_s: float) -> None:
+        """The agent has waited for the other nodes."""
+        self._take(c.METRIC_EXIT_BARRIER_DURATION, waited_s, {}, self._span)
+
+    def operation(self, name: str, took_s: float, outcome: str | None) -> None:
+        """Torch has measured a step of the agent."""
+        how = {c.OPERATION: name, c.OUTCOME: outcome}
+        self._take(c.METRIC_OPERATION_DURATION, took_s, how, self._span)
+
+    # Time
+
+    def tick(self, now_ns: int) -> None:
+        """Count the time until now: what lasts for days is to be seen while it lasts."""
+        if self._ended:
+            return
+        self._account(now_ns - _LAG_NS)
+        if self._waiting_since_ns:
+            waited_s = max(0, now_ns - self._waiting_since_ns) / 1e9
+            self._take(c.METRIC_RENDEZVOUS_WAITING, waited_s, {})
+
+    def end(self, group: Group | None, time_ns: int) -> None:
+        """The job is over on this node."""
+        if self._ended:
+            return
+        self.follow(group, time_ns)
+        self._account(time_ns)
+        self._ended = True
+
+    def _down(self, time_ns: int, cause: str | None) -> None:
+        self._account(time_ns)
+        self._up, self._cause = False, cause
+
+    def _account(self, until_ns: int) -> None:
+        if not self._since_ns or until_ns <= self._since_ns:
+            return
+        spent_s = (until_ns - self._since_ns) / 1e9
+        self._since_ns = until_ns
+        if self._up:
+            self._take(c.METRIC_UPTIME, spent_s, {})
+        else:
+            self._take(c.METRIC_DOWNTIME, spent_s, {c.RESTART_CAUSE: self._cause})

@@ -1,0 +1,58 @@
+"""What torch measures of its agents' steps (``@prof`` in ``torch.distributed.elastic.metrics``)."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable
+from typing import Any
+
+from .. import _facts as f
+from .._bridge import bridge
+from .._contract import OUTCOME_FAILED, OUTCOME_SUCCEEDED
+from .._guard import guarded
+
+_DURATION = ".duration.ms"
+_OUTCOMES = {"success": OUTCOME_SUCCEEDED, "failure": OUTCOME_FAILED}
+
+
+class Operations:
+    """Puts together what ``@prof`` tells of a step: ``<step>.success`` or ``.failure``, then its duration."""
+
+    def __init__(self, job: int) -> None:
+        self._job = job
+        self._step = ""
+        self._outcome = ""
+
+    def put(self, name: str, value: float) -> None:
+        """Take a metric; others than those of a step are left alone."""
+        if name.endswith(_DURATION):
+            step = name.removesuffix(_DURATION)
+            outcome = self._outcome if step == self._step else None
+            self._step = ""
+            operation = step.rpartition(".")[2]
+            # It can wait: one comes with each of the agent's looks at its workers.
+            bridge().fact(
+                f.Operation(self._job, time.time_ns(), operation, value / 1000, outcome), quiet=True
+            )
+            return
+        step, _, how = name.rpartition(".")
+        if how in _OUTCOMES:
+            self._step, self._outcome = step, _OUTCOMES[how]
+
+
+def observed(put_metric: Callable[..., Any], current: Any) -> Callable[..., Any]:
+    """Return torch's ``put_metric``, observed; whoever handles torch's metrics goes on getting them.
+
+    The thread-local ``current`` tells whose agent runs.
+    """
+
+    @functools.wraps(put_metric)
+    def put(metric_name: str, metric_value: int, *args: Any, **kwargs: Any) -> Any:
+        result = put_metric(metric_name, metric_value, *args, **kwargs)
+        operations: Operations | None = getattr(current, "operations", None)
+        if operations is not None:
+            guarded(operations.put, metric_name, metric_value)
+        return result
+
+    return put
