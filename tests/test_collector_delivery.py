@@ -153,12 +153,16 @@ def test_the_whole_trace_is_in_jaeger_without_a_warning(journey: Journey) -> Non
 
 
 def test_metrics_are_in_prometheus(journey: Journey) -> None:
-    """What the launchers counted is there, for each launcher by itself and with its host."""
-    query = f'torchelastic_rendezvous_heartbeats_total{{torchelastic_run_id="{journey.run_id}"}}'
+    """What the launchers counted is there, for each launcher by itself and with its host, and it is right."""
+    of_job = f'{{torchelastic_run_id="{journey.run_id}"}}'
     samples = journey.metrics.wait_for(
-        query, lambda found: len({one.labels["instance"] for one in found}) == 2
+        f"torchelastic_restarts_total{of_job}", lambda found: sum(one.value for one in found) == 2
     )
-    assert all(one.labels["job"] == "torchelastic" and one.labels["host_name"] for one in samples)
+    counted = [one for one in samples if one.value]
+    assert len({one.labels["instance"] for one in counted}) == 2
+    assert all(one.labels["job"] == "torchelastic" and one.labels["host_name"] for one in counted)
+    [failures] = journey.metrics.instant(f"sum(torchelastic_worker_failures_total{of_job})")
+    assert failures.value == 4
 
 
 def test_from_a_log_line_to_its_span_and_back(journey: Journey) -> None:
