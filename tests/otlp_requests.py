@@ -52,7 +52,11 @@ def put(attributes: Any, values: Mapping[str, str | int]) -> None:
 
 
 def log_request(
-    text: str, *, at_ns: int | None = None, instance: str = "tests", **texts: str
+    text: str,
+    *,
+    at_ns: int | None = None,
+    instance: str = "tests",
+    texts: Mapping[str, str] | None = None,
 ) -> ExportLogsServiceRequest:
     """Return a request with one log record of a launcher."""
     request = ExportLogsServiceRequest()
@@ -60,20 +64,17 @@ def log_request(
     put(resource.resource.attributes, {"service.name": "torchelastic", "service.instance.id": instance})
     record = resource.scope_logs.add().log_records.add(time_unix_nano=at_ns or time.time_ns())
     record.body.string_value = text
-    put(record.attributes, texts)
+    put(record.attributes, texts or {})
     return request
 
 
 def post(url: str, request: OtlpRequest, cafile: str | None = None, **headers: str) -> int:
     """Send a request to a backend or collector, by HTTP; return the status."""
-    signal = {
-        ExportLogsServiceRequest: "logs",
-        ExportTraceServiceRequest: "traces",
-        ExportMetricsServiceRequest: "metrics",
-    }[type(request)]
+    signal = request.DESCRIPTOR.file.name.split("/")[3]  # opentelemetry/proto/collector/logs/…
+    signal = {"trace": "traces"}.get(signal, signal)
     headers["Content-Type"] = "application/x-protobuf"
     sent = urllib.request.Request(f"{url}/v1/{signal}", request.SerializeToString(), headers)
-    context = ssl.create_default_context(cafile=cafile)
+    context = ssl.create_default_context(cafile=cafile) if cafile else None
     handlers = (urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
     try:
         with urllib.request.build_opener(*handlers).open(sent, timeout=20) as answer:

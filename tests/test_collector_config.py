@@ -21,7 +21,7 @@ DESTINATIONS = sorted(path.name for path in CONFIGS.glob("to-*.yaml"))
 FILES = [*BASES, *STAGES, *DESTINATIONS]
 
 README = (CONFIGS / "README.md").read_text()
-BLOCKS = [
+BLOCKS: list[tuple[list[str], str]] = [
     (marks.split(), text)
     for marks, text in re.findall(r"^```bash ?([^\n]*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 ]
@@ -104,13 +104,12 @@ def test_the_readmes_commands_start(text: str, tls: dict[str, str], tmp_path: Pa
     for name in ("LISTEN_GRPC", "LISTEN_HTTP"):
         text = re.sub(rf"{name}=\S+", f"{name}={environ[name]}", text)
     *exports, start = text.rstrip().split("\n")
+    certificate = Path(tls["TLS_CERT_FILE"])
     for path in (
-        *FILES,
-        Path(tls["TLS_CERT_FILE"]),
-        Path(tls["TLS_KEY_FILE"]),
-        Path(tls["TLS_KEY_FILE"]).parent / "token",
+        *(CONFIGS / name for name in FILES),
+        *(certificate.with_name(name) for name in ("tls.crt", "tls.key", "token")),
     ):
-        shutil.copy(CONFIGS / path, tmp_path)
+        shutil.copy(path, tmp_path)
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "otelcol").symlink_to(tool("otelcol"))
     environ["PATH"] = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
@@ -216,3 +215,9 @@ def test_what_must_be_set_is_asked_for(missing: str, said: str, tls: dict[str, s
     )
     assert ran.returncode == 1
     assert said in ran.stderr.splitlines()[-1]
+
+
+def test_the_readmes_links_lead_somewhere() -> None:
+    """A link into the project names a file that is there."""
+    links = re.findall(r"\]\(([^)#\s]+)", README)
+    assert [link for link in links if "://" not in link and not (CONFIGS / link).exists()] == []

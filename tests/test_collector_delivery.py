@@ -153,12 +153,16 @@ def test_the_whole_trace_is_in_jaeger_without_a_warning(journey: Journey) -> Non
 
 
 def test_metrics_are_in_prometheus(journey: Journey) -> None:
-    """What the launchers counted is there, for each launcher by itself and with its host."""
-    query = f'torchelastic_rendezvous_heartbeats_total{{torchelastic_run_id="{journey.run_id}"}}'
+    """What the launchers counted is there, for each launcher by itself and with its host, and it is right."""
+    of_job = f'{{torchelastic_run_id="{journey.run_id}"}}'
     samples = journey.metrics.wait_for(
-        query, lambda found: len({one.labels["instance"] for one in found}) == 2
+        f"torchelastic_restarts_total{of_job}", lambda found: sum(one.value for one in found) == 2
     )
-    assert all(one.labels["job"] == "torchelastic" and one.labels["host_name"] for one in samples)
+    counted = [one for one in samples if one.value]
+    assert len({one.labels["instance"] for one in counted}) == 2
+    assert all(one.labels["job"] == "torchelastic" and one.labels["host_name"] for one in counted)
+    [failures] = journey.metrics.instant(f"sum(torchelastic_worker_failures_total{of_job})")
+    assert failures.value == 4
 
 
 def test_from_a_log_line_to_its_span_and_back(journey: Journey) -> None:
@@ -211,8 +215,9 @@ def run_block(text: str, directory: Path) -> str:
     }
     result = run(text, env=env, cwd=directory)
     assert result.returncode == 0, result.stderr
-    [trace_id] = set(re.findall(r"\b[0-9a-f]{32}\b", result.stderr))
-    return str(trace_id)
+    found: list[str] = re.findall(r"\b[0-9a-f]{32}\b", result.stderr)
+    assert len(set(found)) == 1, result.stderr
+    return found[0]
 
 
 def test_the_readmes_lines_for_grafana_work(journey: Journey, tmp_path: Path) -> None:
@@ -245,7 +250,7 @@ def test_loki_takes_the_longest_record_and_the_latest(journey: Journey) -> None:
     """Three texts of the greatest length that the bridge sends; and what a launcher had for ten days."""
     to = journey.logs.otlp_endpoint
     longest = dict.fromkeys(("message", "stacktrace", "raw_error"), "☃" * 32768)
-    assert post(to, log_request("long", **longest)) == 204
+    assert post(to, log_request("long", texts=longest)) == 204
     assert post(to, log_request("now", instance="a launcher of today")) == 204
     ten_days_ago = time.time_ns() - 10 * 24 * 3600 * 10**9
     assert post(to, log_request("late", at_ns=ten_days_ago, instance="a launcher that was cut off")) == 204

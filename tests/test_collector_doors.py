@@ -1,13 +1,12 @@
-"""What collectors say to senders: later when a queue is full, no without a token, yes to what goes nowhere."""
+"""What collectors say to senders: later with a full queue, no without a token, yes to what goes nowhere."""
 
 from __future__ import annotations
 
 import uuid
 from pathlib import Path
 
-import grpc
+import grpc  # type: ignore[import-untyped]
 import pytest
-from opentelemetry.proto.collector.logs.v1.logs_service_pb2_grpc import LogsServiceStub
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
 from backends import CONFIGS, collector
@@ -31,7 +30,7 @@ def test_a_full_queue_asks_senders_to_come_again(tmp_path: Path) -> None:
         accepted: list[str] = []
         while True:
             uid = str(uuid.uuid4())
-            status = post(agent.http_endpoint, log_request("x" * 1000, uid=uid))
+            status = post(agent.http_endpoint, log_request("x" * 1000, texts={"uid": uid}))
             if status != 200:
                 break
             accepted.append(uid)
@@ -39,12 +38,16 @@ def test_a_full_queue_asks_senders_to_come_again(tmp_path: Path) -> None:
         assert status == 503
         assert len(accepted) > 5
         with grpc.insecure_channel(agent.grpc_endpoint.removeprefix("http://")) as channel:
+            export = channel.unary_unary(
+                "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
+                request_serializer=lambda request: request.SerializeToString(),
+            )
             with pytest.raises(grpc.RpcError) as refused:
-                LogsServiceStub(channel).Export(log_request("x" * 1000, uid=uid))
+                export(log_request("x" * 1000, texts={"uid": uid}))
             assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
         with OtlpReceiver(http_port=port) as vendor:
             assert vendor.wait(lambda found: len(found.logs) >= len(accepted), 30)
-            assert post(agent.http_endpoint, log_request("again", uid=uid)) == 200
+            assert post(agent.http_endpoint, log_request("again", texts={"uid": uid})) == 200
             assert vendor.wait(lambda found: len(found.logs) > len(accepted), 30)
             assert {record.attributes["uid"] for record in vendor.logs} == {*accepted, uid}
 
