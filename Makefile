@@ -3,10 +3,12 @@
 PYTHON ?= python3
 
 BIN := .venv/bin
+# Most tests wait for jobs: two at a time. `make test PYTEST=pytest` runs them one by one.
+PYTEST := pytest -n 2 --dist loadgroup
 INPUTS := pyproject.toml $(wildcard requirements/*.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast lint format bench chaos compat compat-torch-2.8 compat-torch-newest \
+.PHONY: help demo test test-fast lint generate format bench chaos compat compat-torch-2.8 compat-torch-newest \
 	compat-otel compat-otel-fast wheel clean
 
 help: ## list the targets
@@ -17,15 +19,19 @@ demo: .venv/.installed ## run a job that crashes and recovers, and show its tele
 	@$(BIN)/python examples/demo.py
 
 test: .venv/.installed ## all tests; those whose tools are absent are skipped and say so
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m $(PYTEST) $(PYTEST_ARGS)
 
 test-fast: .venv/.installed ## the tests that start no job
-	$(BIN)/python -m pytest -m "not e2e" $(PYTEST_ARGS)
+	$(BIN)/python -m $(PYTEST) -m "not e2e" $(PYTEST_ARGS)
 
 lint: .venv/.installed ## style and strict types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+generate: .venv/.installed ## renew the tables of the documents and the dashboards
+	$(BIN)/python docs/reference.py
+	$(BIN)/python collector-config/grafana/dashboards.py
 
 format: .venv/.installed ## format the code, and mend what can be mended
 	$(BIN)/ruff check --fix .
@@ -40,16 +46,16 @@ chaos: .venv/.installed ## run jobs against faults of all kinds, and renew docs/
 compat: compat-torch-2.8 compat-torch-newest compat-otel ## all tests with the oldest and newest versions (12 GB)
 
 compat-torch-2.8: .venv-torch-2.8/.installed ## all tests with the oldest torch (7 GB)
-	.venv-torch-2.8/bin/python -m pytest $(PYTEST_ARGS)
+	.venv-torch-2.8/bin/python -m $(PYTEST) $(PYTEST_ARGS)
 
 compat-torch-newest: .venv-torch-newest/.installed ## all tests with the newest torch (7 GB)
-	.venv-torch-newest/bin/python -m pytest $(PYTEST_ARGS)
+	.venv-torch-newest/bin/python -m $(PYTEST) $(PYTEST_ARGS)
 
 compat-otel: .venv-otel-oldest/.installed ## all tests with the oldest OpenTelemetry
-	.venv-otel-oldest/bin/python -m pytest $(PYTEST_ARGS)
+	.venv-otel-oldest/bin/python -m $(PYTEST) $(PYTEST_ARGS)
 
 compat-otel-fast: .venv-otel-oldest/.installed ## those of them that start no job
-	.venv-otel-oldest/bin/python -m pytest -m "not e2e" $(PYTEST_ARGS)
+	.venv-otel-oldest/bin/python -m $(PYTEST) -m "not e2e" $(PYTEST_ARGS)
 
 wheel: ## build the wheel into dist/
 	rm -rf dist

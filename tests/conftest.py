@@ -30,6 +30,13 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     return report
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep those tests in one process that share what takes long to run (``-n 2 --dist loadgroup``)."""
+    for item in items:
+        group = "scenarios" if "runs" in getattr(item, "fixturenames", ()) else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture
 def receiver() -> Iterator[OtlpReceiver]:
     """A receiver of the test's own, without TLS."""

@@ -1,7 +1,7 @@
 """A job seen in Jaeger, Prometheus and Loki: through node agent and gateway, and with no collector between.
 
-Two launchers, one of whose workers fails once; every query of the dashboards, alerts and rules is taken out of
-the files that are shipped, and run against what arrived.
+Two launchers, one of whose workers fails once; every query of the dashboards, alerts and rules is taken out
+of the files that are shipped, and run against what arrived.
 """
 
 from __future__ import annotations
