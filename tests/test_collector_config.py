@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from backends import CONFIGS, backend, tool
+from backends import CONFIGS, backend, collector, tool
+from otlp_requests import certificates, log_request, post
 from torchrun_harness import clean_environment, free_port
 
 BASES = ["agent.yaml", "gateway.yaml"]
@@ -30,15 +31,29 @@ TO_START = [text for marks, text in BLOCKS if marks[0] == "otelcol"]
 
 @pytest.fixture(scope="module")
 def tls(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """A certificate and a token for a gateway, made by the README's commands."""
-    directory = tmp_path_factory.mktemp("tls")
+    """A certificate and a token for a gateway, in files of the names that the README has for them."""
+    directory = tmp_path_factory.mktemp("gateway") / "tls"
+    made = certificates(directory)
+    (directory / "token").write_text(made["GATEWAY_TOKEN"])
+    return made
+
+
+@pytest.mark.e2e
+def test_the_readmes_certificate_and_token_are_good(tmp_path: Path) -> None:
+    """A sender that trusts the certificate, under a name that it has, and knows the token is let in."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl, which the README's commands use, is not on this machine")
     [commands] = [text for marks, text in BLOCKS if marks == ["openssl"]]
-    subprocess.run(["bash", "-ec", commands], cwd=directory, check=True, capture_output=True)
-    return {
-        "GATEWAY_TOKEN": (directory / "token").read_text().strip(),
-        "TLS_CERT_FILE": str(directory / "tls.crt"),
-        "TLS_KEY_FILE": str(directory / "tls.key"),
+    subprocess.run(["bash", "-ec", commands], cwd=tmp_path, check=True, capture_output=True)
+    token, certificate = (tmp_path / "token").read_text().strip(), str(tmp_path / "tls.crt")
+    environ = {
+        "GATEWAY_TOKEN": token,
+        "TLS_CERT_FILE": certificate,
+        "TLS_KEY_FILE": str(tmp_path / "tls.key"),
     }
+    with collector([CONFIGS / "gateway.yaml"], tmp_path / "gateway", environ, tls=True) as gateway:
+        url = gateway.http_endpoint.replace("127.0.0.1", "localhost")
+        assert post(url, log_request("hello"), certificate, Authorization=f"Bearer {token}") == 200
 
 
 def settings(directory: Path) -> dict[str, str]:

@@ -236,6 +236,26 @@ def test_the_readmes_lines_for_grafana_work(journey: Journey, tmp_path: Path) ->
     journey.metrics.wait_for(f'{{__name__=~"torchelastic_.+",torchelastic_run_id="{run_id}"}}')
 
 
+def test_the_readmes_lines_for_grafanas_collector_work(journey: Journey, tmp_path: Path) -> None:
+    """Through an agent that sends to Tempo's place, Loki and Prometheus: all three signals are there."""
+    configs = [CONFIGS / "agent.yaml", CONFIGS / "to-grafana.yaml"]
+    environ = {
+        "TEMPO_ENDPOINT": of_grpc(journey.traces.grpc_endpoint),
+        "LOKI_ENDPOINT": journey.logs.otlp_endpoint,
+        "PROMETHEUS_ENDPOINT": journey.metrics.otlp_endpoint,
+    }
+    with collector(configs, tmp_path / "agent", environ) as agent:
+        text = readme_block("collector").replace("http://localhost:4317", agent.grpc_endpoint)
+        trace_id = run_block("export OTEL_EXPORTER_OTLP_PROTOCOL=grpc\n" + text, tmp_path)
+        journey.traces.trace(trace_id, 5)
+        [stop] = journey.logs.wait_for(
+            f'{{service_name="torchelastic"}} | trace_id="{trace_id}" | torchelastic_outcome="succeeded" '
+            '| torchelastic_event="torchelastic.agent.stop"'
+        )
+        run_id = stop.labels["torchelastic_run_id"]
+        journey.metrics.wait_for(f'torchelastic_events_total{{torchelastic_run_id="{run_id}"}}')
+
+
 def test_the_readmes_lines_for_jaeger_work(journey: Journey, tmp_path: Path) -> None:
     """Everything is sent to a backend that takes traces alone, and the trace is there."""
     text = readme_block("jaeger").replace("http://localhost:4317", journey.traces.grpc_endpoint)

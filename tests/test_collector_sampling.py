@@ -37,15 +37,6 @@ RESTARTS = """
 import os, sys
 sys.exit(os.environ["TORCHELASTIC_RESTART_COUNT"] == "0" and os.environ["RANK"] == "1")
 """
-RESTARTS_FOR_ANOTHER_NODE = """
-import os, pathlib, signal, sys
-failed = pathlib.Path("failed")
-if not failed.exists():
-    if os.environ["RANK"] == "0":
-        signal.pause()
-    failed.touch()
-    sys.exit(3)
-"""
 
 
 @pytest.fixture(scope="module")
@@ -66,17 +57,20 @@ def sampled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jaeger]:
         harness = stack.enter_context(Harness(directory / "job"))
         env = {"OTEL_EXPORTER_OTLP_ENDPOINT": agent.grpc_endpoint, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
 
-        def start(run_id: str, source: str, **options: int) -> list[Agent]:
-            script = Script(harness.program(f"{run_id}.py", source))
+        def start(run_id: str, script: Script, **options: int) -> list[Agent]:
             command = [*OTEL, *c10d(free_port(), run_id, **options)]
             return [harness.torchrun(command, script, env=env) for _ in range(options["nodes"])]
 
+        def script(source: str) -> Script:
+            return Script(harness.program(f"{hash(source)}.py", source))
+
+        one_node_fails = harness.worker(together=2, fail=[0], rank=1)
         codes = []
         for launchers in (
-            start("clean", CLEAN, nodes=1),
-            start("failed", FAILS_AFTER_ANOTHER_HAS_ENDED, nodes=1),
-            start("restarted", RESTARTS, nodes=1, restarts=1),
-            start("restarted-for-another", RESTARTS_FOR_ANOTHER_NODE, nodes=2, per_node=1, restarts=1),
+            start("clean", script(CLEAN), nodes=1),
+            start("failed", script(FAILS_AFTER_ANOTHER_HAS_ENDED), nodes=1),
+            start("restarted", script(RESTARTS), nodes=1, restarts=1),
+            start("restarted-for-another", one_node_fails, nodes=2, per_node=1, restarts=1),
         ):
             codes.append([launcher.wait() for launcher in launchers])
         assert codes == [[0], [1], [0], [0, 0]]

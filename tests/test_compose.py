@@ -13,6 +13,7 @@ import yaml
 from compose_spec import PyCompose
 
 from backends import CONFIGS, Program, backend, ended, fetch, tool
+from test_collector_config import BLOCKS
 from torchrun_harness import clean_environment, free_port
 
 FILES = {name: CONFIGS / name / "compose.yaml" for name in ("jaeger", "grafana")}
@@ -44,6 +45,15 @@ def test_it_is_a_compose_file(name: str) -> None:
     """By the Compose specification, with nothing that it does not know."""
     parsed = PyCompose.from_yaml(as_run(name))
     assert set(parsed.services or {}) == {service for file, service in SERVICES if file == name}
+
+
+def test_the_readmes_commands_name_these_files() -> None:
+    """Each `docker compose` command of the README, from the directory that it is run in."""
+    commands = [text for marks, text in BLOCKS if marks == ["compose"]]
+    named = [
+        CONFIGS / path for text in commands for path in re.findall(r"docker compose -f (\S+) up -d", text)
+    ]
+    assert named == list(FILES.values())
 
 
 @pytest.mark.parametrize(("file", "name"), SERVICES)

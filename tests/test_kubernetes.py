@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from backends import CONFIGS, tool
-from test_collector_config import settings
+from test_collector_config import BLOCKS, settings
 from torchelastic_otel._resource import resource_attributes
 from torchrun_harness import clean_environment
 
@@ -108,10 +108,10 @@ def test_the_cluster_runs_the_very_files(built: dict[str, dict[str, Any]]) -> No
         assert text == path.read_text()
 
 
-def pods() -> Iterator[tuple[str, dict[str, Any]]]:
-    """The collectors' pods."""
-    yield "agent", OBJECTS["DaemonSet/torchelastic-agent"]["spec"]["template"]
-    yield "gateway", OBJECTS["Deployment/torchelastic-gateway"]["spec"]["template"]
+PODS = {
+    "agent": OBJECTS["DaemonSet/torchelastic-agent"]["spec"]["template"],
+    "gateway": OBJECTS["Deployment/torchelastic-gateway"]["spec"]["template"],
+}
 
 
 def environment(name: str, pod: dict[str, Any]) -> dict[str, str]:
@@ -124,7 +124,7 @@ def environment(name: str, pod: dict[str, Any]) -> dict[str, str]:
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize(("name", "pod"), pods(), ids=["agent", "gateway"])
+@pytest.mark.parametrize(("name", "pod"), list(PODS.items()), ids=list(PODS))
 def test_the_collectors_arguments_and_variables_are_valid(
     name: str, pod: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -139,7 +139,7 @@ def test_the_collectors_arguments_and_variables_are_valid(
     assert ran.returncode == 0, ran.stderr
 
 
-@pytest.mark.parametrize(("name", "pod"), pods(), ids=["agent", "gateway"])
+@pytest.mark.parametrize(("name", "pod"), list(PODS.items()), ids=list(PODS))
 def test_a_collectors_pod_is_bounded_watched_and_unprivileged(name: str, pod: dict[str, Any]) -> None:
     """Limits, probes on the port of the health check, no capability, and every file where a variable says."""
     [container] = pod["spec"]["containers"]
@@ -164,20 +164,46 @@ def test_the_gateways_volume_has_room_for_its_queues() -> None:
     claim = OBJECTS["PersistentVolumeClaim/torchelastic-gateway-queue"]["spec"]["resources"]["requests"][
         "storage"
     ]
-    size = int(environment("gateway", dict(pods())["gateway"])["QUEUE_BYTES"])
+    size = int(environment("gateway", PODS["gateway"])["QUEUE_BYTES"])
     assert int(claim.removesuffix("Gi")) << 30 >= 4 * size
     assert OBJECTS["Deployment/torchelastic-gateway"]["spec"]["strategy"] == {"type": "Recreate"}
 
 
+def test_the_readmes_commands_make_the_secrets_that_pods_ask_for() -> None:
+    """Every secret by its name, with every key, in the namespace of the pods."""
+    commands = "\n".join(text for marks, text in BLOCKS if marks == ["kubernetes"]).replace("\\\n", " ")
+    made = {
+        name: set(re.findall(r"--from-(?:file|literal)=([\w.]+)", arguments))
+        for namespace, name, arguments in re.findall(
+            r"kubectl -n (\S+) create secret generic (\S+) (.*)", commands
+        )
+        if namespace == KUSTOMIZATION["namespace"]
+    }
+    asked: dict[str, set[str]] = {}
+    for pod in PODS.values():
+        for volume in pod["spec"]["volumes"]:
+            if "secret" in volume:
+                keys = {item["key"] for item in volume["secret"]["items"]}
+                asked.setdefault(volume["secret"]["secretName"], set()).update(keys)
+        for variable in pod["spec"]["containers"][0]["env"]:
+            if "secretKeyRef" in variable.get("valueFrom", {}):
+                reference = variable["valueFrom"]["secretKeyRef"]
+                asked.setdefault(reference["name"], set()).add(reference["key"])
+    assert made == asked
+    endpoint = environment("agent", PODS["agent"])["GATEWAY_ENDPOINT"]
+    assert f"subjectAltName=DNS:{endpoint.partition(':')[0]}" in commands
+    assert "kubectl apply -k ." in commands
+
+
 def test_services_lead_to_the_collectors() -> None:
     """Selectors fit labels, target ports are the containers', and an agent serves its own node alone."""
-    for name, pod in pods():
+    for name, pod in PODS.items():
         service = OBJECTS[f"Service/torchelastic-{name}"]["spec"]
         assert service["selector"].items() <= pod["metadata"]["labels"].items()
         ports = {port["name"] for port in pod["spec"]["containers"][0]["ports"]}
         assert {port["targetPort"] for port in service["ports"]} <= ports
     assert OBJECTS["Service/torchelastic-agent"]["spec"]["internalTrafficPolicy"] == "Local"
-    endpoint = environment("agent", dict(pods())["agent"])["GATEWAY_ENDPOINT"]
+    endpoint = environment("agent", PODS["agent"])["GATEWAY_ENDPOINT"]
     assert endpoint == "torchelastic-gateway.torchelastic-otel.svc:4317"
 
 
