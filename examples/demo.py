@@ -103,7 +103,7 @@ def show_here(job_env: Mapping[str, str], receiver: OtlpReceiver, directory: Pat
                 tell(record, begin)
             receiver.wait(lambda r: len(r.logs) > told, timeout=0.2)  # noqa: B023  # it is called here
         print()
-        show(receiver.spans, receiver.logs)
+        show(receiver.spans, receiver.logs, metrics=receiver.metrics)
         return finish(job)
 
 

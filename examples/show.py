@@ -16,11 +16,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
-from otlp_receiver import LogRecord, OtlpReceiver, Span
+from otlp_receiver import LogRecord, MetricPoint, OtlpReceiver, Span
 
 AGENT, RENDEZVOUS, GROUP, WORKER = (
     f"torchelastic.{kind}" for kind in ("agent", "rendezvous", "worker_group", "worker")
 )
+UPTIME, DOWNTIME = "torchelastic.worker_group.uptime", "torchelastic.worker_group.downtime"
+CAUSE = "torchelastic.restart.cause"
 _RED, _GREEN, _YELLOW, _BOLD, _DIM = "31", "32", "33", "1", "2"
 _COLOURS = {"succeeded": _GREEN, "failed": _RED, "terminated": _YELLOW, "interrupted": _YELLOW}
 _ASCII = str.maketrans({"├": "|", "└": "`", "│": "|", "─": "-", "━": "=", "•": "*", "…": "~"})
@@ -85,8 +87,14 @@ class Terminal:
         self._out.flush()
 
 
-def show(spans: Sequence[Span], logs: Sequence[LogRecord], out: TextIO | None = None) -> None:
-    """Show every trace as a tree, and for each node of a job one line that says how it ended."""
+def show(
+    spans: Sequence[Span],
+    logs: Sequence[LogRecord],
+    out: TextIO | None = None,
+    *,
+    metrics: Sequence[MetricPoint] = (),
+) -> None:
+    """Show every trace as a tree, for each node of a job how it ended, and what the time was spent on."""
     terminal = Terminal(out or sys.stdout)
     traces: dict[str, list[Span]] = defaultdict(list)
     for span in sorted(spans, key=lambda span: span.start_ns):
@@ -96,6 +104,8 @@ def show(spans: Sequence[Span], logs: Sequence[LogRecord], out: TextIO | None = 
     for trace_id, members in traces.items():
         roots = _rows(members, [record for record in logs if record.trace_id == trace_id])
         _show_trace(terminal, trace_id, members, roots)
+    for line in textwrap.wrap(_cost(metrics), terminal.width):
+        terminal.line(line)
 
 
 def _rows(spans: Sequence[Span], logs: Sequence[LogRecord]) -> list[Row]:
@@ -201,6 +211,26 @@ def _show_trace(terminal: Terminal, trace_id: str, spans: Sequence[Span], roots:
             terminal.line(" " * (len(node) + 2) + terminal.paint(line, colour))
 
 
+def _cost(metrics: Sequence[MetricPoint]) -> str:
+    """What the job's time was spent on, on all nodes; "" if no metrics say so."""
+    last = {
+        (point.resource.get("service.instance.id"), point.name, point.attributes.get(CAUSE)): point
+        for point in sorted(metrics, key=lambda point: point.time_ns)
+        if point.name in (UPTIME, DOWNTIME)
+    }
+    up = sum(point.value or 0 for point in last.values() if point.name == UPTIME)
+    down: dict[str, float] = defaultdict(float)
+    for point in last.values():
+        if point.name == DOWNTIME:
+            down[str(point.attributes.get(CAUSE, "other")).replace("_", " ")] += point.value or 0
+    whole = up + sum(down.values())
+    if not whole:
+        return ""
+    most = sorted(down.items(), key=lambda item: -item[1])
+    spent = ", ".join(f"{cause} {_seconds(round(took * 1e9))}" for cause, took in most if took >= 0.05)
+    return f"Workers ran {up / whole:.0%} of the time" + (f", not in: {spent}" if spent else "")
+
+
 def _show_row(
     terminal: Terminal, row: Row, first: str, rest: str, width: int, begin: int, length: int
 ) -> None:
@@ -252,7 +282,7 @@ def main() -> int:
     with OtlpReceiver() as receiver:
         code = subprocess.run(sys.argv[1:], env=receiver_environment(receiver), check=False).returncode
         print()
-        show(receiver.spans, receiver.logs)
+        show(receiver.spans, receiver.logs, metrics=receiver.metrics)
     return code
 
 

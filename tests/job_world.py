@@ -301,7 +301,7 @@ class World:
             # The first measurements are exported at once, and each export takes the exemplars with it.
             self._flushed = self._telemetry.flush(time.monotonic() + 60)
             assert self._flushed
-        self._telemetry.publish()
+        self._telemetry.publish(last=True)
         data = self._reader.get_metrics_data()
         return {
             metric.name: list(metric.data.data_points)

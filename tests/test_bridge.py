@@ -969,7 +969,11 @@ def test_process_that_ends_at_once_with_a_dead_endpoint(protocol: str) -> None:
         ("raise RuntimeError('the program failed')", 1),
         ("import threading; threading.Thread(target=record, args=('thread',)).start()", 0),
         ("import atexit; atexit.register(record, 'atexit')", 0),
-        ("import signal; signal.signal(signal.SIGTERM, lambda *a: sys.exit(7)); os.kill(os.getpid(), 15)", 7),
+        (
+            "import signal, time; signal.signal(signal.SIGTERM, lambda *a: sys.exit(7))\n"
+            "os.kill(os.getpid(), 15); time.sleep(60)",
+            7,
+        ),
     ],
     ids=["exit", "exception", "thread", "atexit", "signal"],
 )

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import random
+import time
 
 import pytest
 
 from job_world import World, context, ns, running
 from torchelastic_otel import _contract as c
 from torchelastic_otel import _facts as f
+from torchelastic_otel._delivery import Flusher
+from torchelastic_otel._meter import Meter
 
 CAUSE = "torchelastic.restart.cause"
 SIGTERM = f.Raised("SignalException", "got signal", "", "SIGTERM")
@@ -285,3 +288,152 @@ def test_measuring_leaves_the_programs_random_numbers_alone() -> None:
     assert data is not None
     metrics = data.resource_metrics[0].scope_metrics[0].metrics
     assert [e.value for e in metrics[0].data.data_points[0].exemplars or ()] == [9]
+
+
+# --- jobs of which less is known, and programs that go on ---------------------------------------------------
+
+
+def told_by_events() -> World:
+    """Return a world with a job of which only events are heard: two rounds, then the end."""
+    world = World()
+    for at in (0, 10):
+        world.rendezvous(at, "The node 'n_1_0' attempts to join the next round of the rendezvous 'r'.")
+        world.joined(at + 1, 2)
+        world.pids = {0: 100 + at, 1: 101 + at}
+        for rank in range(2):
+            world.worker_event(at + 2, "START", rank)
+    for rank in range(2):
+        world.worker_event(20, "SUCCEEDED", rank)
+    world.event(21, "SUCCEEDED")
+    return world
+
+
+def test_a_job_that_only_events_tell_of() -> None:
+    """Its restart has no cause, and the time of it neither: nothing is guessed."""
+    world = told_by_events()
+    assert world.points(c.METRIC_UPTIME) == {None: 8 + 8}
+    down = world.points(c.METRIC_DOWNTIME, CAUSE)
+    assert {cause: value for cause, value in down.items() if value} == {"startup": 2, None: 2, "shutdown": 1}
+    restarts = world.points(c.METRIC_RESTARTS, CAUSE)
+    assert {cause: value for cause, value in restarts.items() if value} == {None: 1}
+    assert world.points(c.METRIC_WORKER_ACTIVE) == {None: 0}
+    assert world.points(c.METRIC_WORLD_SIZE, c.ROLE) == {"default": 2}
+
+
+def test_workers_without_an_id_are_counted() -> None:
+    """Whoever recorded that they started need not have said with which process id."""
+    world = World()
+    world.worker_event(1, "START", 0)
+    world.event(2, "START", "WORKER", {"local_rank": [1]}, worker_id=None)
+    assert world.points(c.METRIC_WORKER_ACTIVE) == {None: 2}
+
+
+def test_a_program_that_lives_on_counts_no_more() -> None:
+    """A job whose run is over takes no more time, although nobody has closed its rendezvous."""
+    world = running()
+    world.die(10, {0: 0, 1: 0})
+    world.tell(f.RunEnded, 11, "SUCCEEDED")
+    for at in range(11, 500):
+        world.engine.settle(ns(at))
+    world.engine.close(None)
+    assert world.points(c.METRIC_UPTIME) == {None: 8}
+    assert sum(world.points(c.METRIC_DOWNTIME, CAUSE).values()) == 3
+
+
+def test_a_launcher_that_ends_without_a_word_ends_where_its_time_was_counted() -> None:
+    """Its span, its uptime and its downtime agree."""
+    world = running()
+    world.engine.settle(ns(100))
+    world.engine.close(None)
+    assert world.points(c.METRIC_UPTIME) == {None: 97}
+    agent = next(span for span in world.spans.ended if span.name == "torchelastic.agent")
+    assert agent.end_time == ns(99)
+
+
+def test_a_run_id_in_a_users_own_event_makes_no_series() -> None:
+    """It is one of another kind: an experiment's, of which there may be thousands."""
+    world = running()
+    for number in range(100):
+        world.engine.event(("saved", "WORKER", 0, {"run_id": f"mlflow-{number}"}), ns(3), None)
+    assert set(world.points(c.METRIC_EVENTS, c.RUN_ID)) == {"r"}
+
+
+class Counts:
+    """A meter provider that notes what its counters are given, and when it is flushed."""
+
+    def __init__(self, fail: str = "") -> None:
+        self.seen: list[str] = []
+        self._fail = fail
+
+    def get_meter(self, *_: object) -> Counts:
+        """Return a meter."""
+        return self
+
+    def create_counter(self, name: str, *_: object) -> Counter:
+        """Return a counter."""
+        return Counter(self, name)
+
+    def force_flush(self, _timeout: float) -> bool:
+        """Note it."""
+        self.seen.append("flushed")
+        return True
+
+    def take(self, name: str, amount: float) -> None:
+        """Note a measurement, or fail."""
+        if name == self._fail:
+            raise ValueError("a view that fails")
+        self.seen.append(f"{name.rpartition('.')[2]} {amount:g}")
+
+
+class Counter:
+    """A counter of ``Counts``."""
+
+    def __init__(self, counts: Counts, name: str) -> None:
+        self._counts, self._name = counts, name
+
+    def add(self, amount: float, _attributes: object, _context: object) -> None:
+        """Note a measurement."""
+        self._counts.take(self._name, amount)
+
+
+def meter_of(counts: Counts) -> tuple[Meter, Flusher]:
+    """Return a meter and what flushes it, once that is loaded."""
+    flusher = Flusher("test", lambda: counts)
+    flusher.wait_loaded(time.monotonic() + 60)
+    return Meter(flusher), flusher
+
+
+def test_a_series_of_failures_is_exported_at_zero_before_it_counts() -> None:
+    """Also one that nobody could know of beforehand: backends take its first value for where it starts."""
+    counts = Counts()
+    meter, flusher = meter_of(counts)
+    meter.measure(c.METRIC_WORKER_FAILURES, 1, {c.ERROR_TYPE: "KeyError"})
+    meter.publish()
+    assert flusher.wait(1, time.monotonic() + 60)
+    meter.publish()
+    meter.measure(c.METRIC_WORKER_FAILURES, 2, {c.ERROR_TYPE: "KeyError"})
+    meter.publish()
+    assert counts.seen == ["failures 0", "flushed", "failures 1", "failures 2"]
+    flusher.end()
+
+
+def test_the_last_export_keeps_nothing_back() -> None:
+    """There is no time for a zero of its own."""
+    counts = Counts()
+    meter, flusher = meter_of(counts)
+    meter.measure(c.METRIC_WORKER_FAILURES, 1, {c.ERROR_TYPE: "KeyError"})
+    meter.publish(last=True)
+    assert counts.seen == ["failures 1"]
+    flusher.end()
+
+
+def test_an_instrument_that_fails_costs_no_other() -> None:
+    """And nothing is counted twice for it."""
+    counts = Counts(fail=c.METRIC_EVENTS)
+    meter, flusher = meter_of(counts)
+    meter.measure(c.METRIC_EVENTS, 1, {})
+    meter.measure(c.METRIC_HEARTBEATS, 1, {})
+    meter.publish()
+    meter.publish()
+    assert counts.seen == ["heartbeats 1"]
+    flusher.end()

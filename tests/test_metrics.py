@@ -229,29 +229,36 @@ if __name__ == "__main__":
 
 
 def test_zeros_arrive_before_the_first_failure(harness: Harness, receiver: OtlpReceiver) -> None:
-    """Long before the first interval of 60 s is over, so that a failure in it is an increase."""
-    pipe = harness.directory / "go"
-    os.mkfifo(pipe)
+    """Long before the first interval of 60 s is over; the series with its error type, too, begins at zero."""
+    pipes = [harness.directory / f"go{attempt}" for attempt in (0, 1)]
+    for pipe in pipes:
+        os.mkfifo(pipe)
     source = """
 import os
 import sys
 
-if os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
-    open(sys.argv[1]).read()
-    sys.exit(3)
+attempt = int(os.environ["TORCHELASTIC_RESTART_COUNT"])
+open(sys.argv[1 + attempt]).read()
+sys.exit(0 if attempt else 3)
 """
-    script = Script(harness.program("fail.py", source), [str(pipe)])
+    script = Script(harness.program("fail.py", source), [str(pipe) for pipe in pipes])
     options = [*c10d(free_port(), "zeros", nodes=1, per_node=1, restarts=1), *OTEL]
     agent = harness.torchrun(options, script, env=otlp(receiver))
 
-    def failures() -> float | None:
-        points = [point for point in last(receiver.metrics) if point.name == c.METRIC_WORKER_FAILURES]
-        return total(points) if points else None
+    def values(**attributes: str) -> list[float]:
+        points = sorted(receiver.metrics, key=lambda point: point.time_ns)
+        named = [point for point in points if point.name == c.METRIC_WORKER_FAILURES]
+        known = {key.replace("_", "."): value for key, value in attributes.items()}
+        return [point.value or 0 for point in named if known.items() <= point.attributes.items()]
 
-    assert receiver.wait(lambda _: failures() == 0, timeout=60)
-    pipe.write_text("go")
+    assert receiver.wait(lambda _: values() != [], timeout=60)
+    assert set(values()) == {0}
+    pipes[0].write_text("go")
+    assert receiver.wait(lambda _: values(error_type="3") != [], timeout=60)
+    assert values(error_type="3")[0] == 0
+    pipes[1].write_text("go")
     assert agent.wait() == 0
-    assert failures() == 1
+    assert values(error_type="3")[-1] == 1
 
 
 def test_a_node_that_waits_is_seen_waiting(harness: Harness, receiver: OtlpReceiver) -> None:
@@ -306,3 +313,43 @@ def test_a_backend_of_traces_alone_simply_works(harness: Harness, tmp_path: Path
         assert found.trace(line.split()[-1], spans=4)["spans"]
     words = [line for line in agent.output.splitlines() if "torchelastic" in line and "trace " not in line]
     assert len(words) <= 2, words
+
+
+def test_a_program_that_is_no_longer_instrumented_exports_nothing(
+    harness: Harness, receiver: OtlpReceiver
+) -> None:
+    """Nothing goes on counting; instrumented anew, the program has series of its own."""
+    program = harness.program(
+        "launch.py",
+        """
+import torchelastic_otel
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+
+def work():
+    return 1
+
+
+def job(run_id):
+    config = LaunchConfig(
+        min_nodes=1, max_nodes=1, nproc_per_node=1, run_id=run_id, rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0", monitor_interval=0.1,
+    )
+    torchelastic_otel.instrument()
+    elastic_launch(config, work)()
+    torchelastic_otel.uninstrument()
+
+
+if __name__ == "__main__":
+    job("first")
+    job("second")
+""",
+    )
+    env = {**otlp(receiver), "OTEL_METRIC_EXPORT_INTERVAL": "200"}
+    agent = harness.run([sys.executable, str(program)], env=env)
+    assert agent.wait() == 0, agent.output
+    starts = {span.attributes[c.RUN_ID]: span.start_ns for span in receiver.spans if span.name == AGENT}
+    assert set(starts) == {"first", "second"}
+    of_first = [point for point in receiver.metrics if point.attributes.get(c.RUN_ID) == "first"]
+    assert of_first
+    assert [point for point in of_first if point.time_ns > starts["second"]] == []

@@ -872,7 +872,7 @@ class Odd(int):
         ((1, 2), "[1, 2]"),
         ({"a": {"b": [1.5]}}, '{"a": {"b": [1.5]}}'),
         ([], "[]"),
-        ({"b", "a"}, '["a", "b"]'),
+        pytest.param({"b", "a"}, '["a", "b"]', id="a set"),
         (b"\xff", r"b'\xff'"),
         (Level.HIGH, 3),
         (Name("text"), "text"),

@@ -37,6 +37,9 @@ TEXT, EVENT, RENDEZVOUS_EVENT, FACT, REQUEST = range(5)
 MOST_QUEUED = 100_000
 """Items that wait for the bridge's thread at most; beyond it the oldest is dropped and counted."""
 
+MOST_QUIET = 1_000
+"""Items beyond which quiet ones are left out."""
+
 _LINGER_S = 0.02
 _MOST_LINGERS = 4
 _TICK_S = 1.0
@@ -77,6 +80,7 @@ class Bridge:
         self._claim = threading.Lock()
         self._running = False
         self._said_all = False
+        self._retired = False
         self._telemetry: Telemetry | None = None
         self._settings: Settings | None = None
         self._off = os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
@@ -88,6 +92,8 @@ class Bridge:
         if self._off:
             return
         queue = self._queue
+        if quiet and len(queue) >= MOST_QUIET:
+            return  # somebody is in trouble: what is queued says more
         if len(queue) >= MOST_QUEUED:
             with contextlib.suppress(IndexError):
                 queue.popleft()
@@ -174,13 +180,14 @@ class Bridge:
         """How long the end of the process may wait for telemetry."""
         return self._settings.exit_timeout_s if self._settings is not None else 0.5
 
-    def close(self, timeout_s: float) -> None:
+    def close(self, timeout_s: float, *, retire: bool = False) -> None:
         """Remove a spool in which nothing is left, if that can be done within ``timeout_s`` seconds.
 
-        On the bridge's thread: the host's own never waits for a disk without a bound.
+        On the bridge's thread: the host's own never waits for a disk without a bound. With ``retire`` that
+        thread ends, too: another bridge takes over.
         """
         if self._running:
-            self.ask(lambda _: self._close(timeout_s / 2), timeout_s)
+            self.ask(lambda _: self._close(timeout_s / 2, retire=retire), timeout_s)
 
     def disown(self) -> None:
         """In a forked child: leave the spool to the parent."""
@@ -216,6 +223,9 @@ class Bridge:
             self._urgent = False
             self._rung = False
             self._drain(engine)
+            if self._retired:
+                own_threads.discard(threading.get_ident())
+                return
             try:
                 settled = engine.settle()
                 if self._telemetry is not None:
@@ -224,8 +234,11 @@ class Bridge:
             except Exception as error:
                 note_internal_error("keeping what was recorded", error)
 
-    def _close(self, timeout_s: float) -> None:
+    def _close(self, timeout_s: float, *, retire: bool) -> None:
+        self._retired = retire
         if self._telemetry is not None:
+            if retire:
+                self._telemetry.retire()
             self._telemetry.durable.close(timeout_s)
 
     def _wait_loaded(self, deadline: float) -> None:
@@ -347,7 +360,7 @@ def use_providers(providers: Providers | None) -> None:
     _providers = providers
     if _bridge is not None:
         _bridge.flush(_bridge.exit_timeout_s, ending=True)
-        _bridge.close(_bridge.exit_timeout_s)
+        _bridge.close(_bridge.exit_timeout_s, retire=True)
         _bridge = None
 
 

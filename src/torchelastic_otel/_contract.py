@@ -323,6 +323,9 @@ INSTRUMENTS: Final[dict[str, Instrument]] = {
 }
 """Every metric. All have ``RUN_ID`` besides, where the process has one job."""
 
+ZERO_FIRST: Final = frozenset({METRIC_RESTARTS, METRIC_WORKER_FAILURES, METRIC_DROPPED})
+"""Counters of what goes wrong: each of their series is exported at zero before it counts anything."""
+
 SECONDS_BUCKETS: Final = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1200, 1800)
 """Bucket boundaries of the histograms: what an agent does takes from a blink to half an hour."""
 

@@ -143,6 +143,7 @@ class Flusher:
         self._wanted = 0
         self._done = 0
         self._deadline = 0.0
+        self._ended = False
         self.flushed: object = None
         self._loaded = threading.Event()
         threading.Thread(target=self._run, name=f"torchelastic-otel-{name}", daemon=True).start()
@@ -150,6 +151,17 @@ class Flusher:
     def wait_loaded(self, deadline: float) -> None:
         """Wait until it is set up, at most until ``deadline`` (``time.monotonic`` seconds)."""
         self._loaded.wait(max(0.0, deadline - time.monotonic()))
+
+    @property
+    def done(self) -> int:
+        """Number of the last flush that is over."""
+        return self._done
+
+    def end(self) -> None:
+        """Flush no more."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
 
     def request(self, deadline: float) -> int:
         """Ask for a flush; return its number for ``wait``."""
@@ -170,7 +182,12 @@ class Flusher:
         self._loaded.set()
         while True:
             with self._changed:
-                asked = self._changed.wait_for(lambda: self._wanted > self._done, self._every_s)
+                asked = self._changed.wait_for(
+                    lambda: self._ended or self._wanted > self._done, self._every_s
+                )
+                if self._ended:
+                    own_threads.discard(threading.get_ident())
+                    return
                 number = self._wanted
                 left_s = self._deadline - time.monotonic() if asked else _FLUSH_S
             try:

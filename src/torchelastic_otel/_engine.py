@@ -73,8 +73,9 @@ class Engine:
     def broken(self, text: str, created_ns: int, error: Exception) -> None:
         """Take what could not be translated or placed as a raw record, and count it."""
         note_internal_error("translating an event", error)
-        self._telemetry.emit(unparsed(text, created_ns))
-        self._telemetry.measure(c.METRIC_EVENTS, 1, {c.EVENT: c.EVENT_UNPARSED})
+        event = unparsed(text, created_ns)
+        self._telemetry.emit(event)
+        self._measure(event)
 
     def fact(self, fact: f.Fact) -> None:
         """Take what the agent did."""
@@ -178,7 +179,9 @@ class Engine:
                 self._forget_if_ended(key, job)
 
     def _measure(self, event: Event) -> None:
-        run_id = event.run_id or self._telemetry.run_id
+        run_id = event.run_id or ""
+        if not run_id or (event.kind is Kind.USER and run_id not in self._by_run):
+            run_id = self._telemetry.run_id  # a user's own run id would be one of another kind
         known: Attributes = {c.RUN_ID: run_id} if run_id else {}
         if event.keep_alive and event.state in _HEARTBEAT_OUTCOMES:
             outcome = {c.OUTCOME: _HEARTBEAT_OUTCOMES[event.state]}

@@ -21,6 +21,7 @@ def before(job: Job, event: Event) -> None:
     """Open what the event says has begun, so that it finds its span."""
     if event.kind is Kind.RENDEZVOUS and event.joins:
         job.close_group(event.time_ns)
+        job.measures.follow(job.group, event.time_ns)
         job.open_rendezvous(event.time_ns)
     elif event.kind is Kind.WORKER and event.state == "START" and event.local_rank is not None:
         group = job.group

@@ -150,6 +150,7 @@ class FactReader:
     def _run_ended(self, fact: f.RunEnded) -> None:
         self._job.verdict = self._judge(fact)
         self._job.close_group(fact.time_ns)
+        self._job.measures.run_ended()
 
     def _judge(self, fact: f.RunEnded) -> Verdict:
         job, error = self._job, fact.error

@@ -157,7 +157,7 @@ class Job:
     def open_worker(self, group: Group, local_rank: int, time_ns: int, identity: Attributes) -> None:
         """A worker that was not announced starts."""
         span = start_span(self._telemetry, c.SPAN_WORKER, time_ns, dict(identity), parent=group.span.context)
-        group.workers[local_rank] = Worker(identity, span)
+        group.workers[local_rank] = Worker(identity, span, started=True)
 
     def close_group(self, time_ns: int) -> None:
         """The generation is over, and no more is heard of it."""
@@ -181,7 +181,7 @@ class Job:
         if self.ended:
             return
         self.ended = True
-        time_ns = max(time_ns, self.last_ns)
+        time_ns = max(time_ns, self.last_ns, self.measures.counted_ns)
         error = self.closing_error
         if error is not None and uncaught is not None and uncaught.type == error.type:
             self.verdict = job_failed_by_launcher(error, STEP_CLOSING)

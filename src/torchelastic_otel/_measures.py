@@ -58,12 +58,13 @@ class JobMeasures:
         self._span = span
         self._role: Attributes = {}
         self._backend: Attributes = {}
+        self._nodes: int | None = None
         self._active = 0
         self._waiting_since_ns = 0
         self._since_ns = 0
         self._up = False
         self._cause: str | None = None
-        self._ended = False
+        self._running = True
 
     def _take(
         self,
@@ -99,6 +100,7 @@ class JobMeasures:
         if role and not self._role:
             self._role = {c.ROLE: role}
             self._take(c.METRIC_WORKER_ACTIVE, 0, self._role)
+            self._take_gauges(self._waiting_since_ns)
         if backend:
             self._backend = {c.RDZV_BACKEND: backend}
 
@@ -117,13 +119,13 @@ class JobMeasures:
     ) -> None:
         """The attempt ended; ``known`` has its error and the size of the round."""
         self._waiting_since_ns = 0
-        self._take(c.METRIC_RENDEZVOUS_WAITING, 0, {})
         how = {**self._backend, c.OUTCOME: outcome, c.ERROR_TYPE: known.get(c.ERROR_TYPE)}
         took_s = max(0, time_ns - span.start_ns) / 1e9
         self._take(c.METRIC_RENDEZVOUS_DURATION, took_s, how, span.context)
         nodes = known.get(c.GROUP_WORLD_SIZE)
         if outcome == c.OUTCOME_SUCCEEDED and isinstance(nodes, int):
-            self._take(c.METRIC_WORLD_SIZE, nodes, self._role)
+            self._nodes = nodes
+        self._take_gauges(time_ns)
 
     # Workers
 
@@ -173,20 +175,32 @@ class JobMeasures:
 
     def tick(self, now_ns: int) -> None:
         """Count the time until now: what lasts for days is to be seen while it lasts."""
-        if self._ended:
-            return
-        self._account(now_ns - _LAG_NS)
-        if self._waiting_since_ns:
-            waited_s = max(0, now_ns - self._waiting_since_ns) / 1e9
-            self._take(c.METRIC_RENDEZVOUS_WAITING, waited_s, {})
+        if self._running:
+            self._account(now_ns - _LAG_NS)
+            self._take_gauges(now_ns)
+
+    def _take_gauges(self, now_ns: int) -> None:
+        # Again and again: some versions of the SDK forget a gauge once it was exported.
+        waited_ns = max(0, now_ns - self._waiting_since_ns) if self._waiting_since_ns else 0
+        self._take(c.METRIC_RENDEZVOUS_WAITING, waited_ns / 1e9, {})
+        if self._nodes is not None and self._role:
+            self._take(c.METRIC_WORLD_SIZE, self._nodes, self._role)
+
+    @property
+    def counted_ns(self) -> int:
+        """Until when time has been counted, 0 before the first rendezvous."""
+        return self._since_ns
+
+    def run_ended(self) -> None:
+        """The agent's run is over: what is left of the job's time is told by its end, which may come late."""
+        self._running = False
 
     def end(self, group: Group | None, time_ns: int) -> None:
         """The job is over on this node."""
-        if self._ended:
-            return
         self.follow(group, time_ns)
         self._account(time_ns)
-        self._ended = True
+        self._take_gauges(time_ns)
+        self._running = False
 
     def _down(self, time_ns: int, cause: str | None) -> None:
         self._account(time_ns)

@@ -6,6 +6,7 @@ before that waits here. All of this is used on the bridge's thread.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from . import _contract as c
 from ._context import context_of
 from ._delivery import Flusher
+from ._guard import note_internal_error
 from ._values import AttributeValue
 from ._version import __version__
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext
 
 _MOST_DURATIONS = 1000
-_FIRST_EXPORT_S = 30.0
+_ZERO_EXPORT_S = 30.0
 
 Series = tuple[str, tuple[tuple[str, AttributeValue], ...]]
 """A metric's name, and the attributes of one of its series."""
@@ -37,8 +39,8 @@ class Meter:
     def __init__(self, provider: Flusher) -> None:
         self._provider = provider
         self._amounts: dict[Series, tuple[float, SpanContext | None]] = {}
-        self._gauges: dict[Series, float] = {}
         self._durations: deque[tuple[Series, float, SpanContext | None]] = deque(maxlen=_MOST_DURATIONS)
+        self._zeros: dict[Series, int] = {}
         self._instruments: dict[str, Any] = {}
 
     def measure(
@@ -54,35 +56,46 @@ class Meter:
         if kind == c.HISTOGRAM:
             self._durations.append((series, amount, span))
         elif kind == c.GAUGE:
-            self._gauges[series] = amount
+            self._amounts[series] = amount, span
         else:
             before, last = self._amounts.get(series, (0, None))
             self._amounts[series] = before + amount, span or last
 
-    def publish(self) -> None:
-        """Hand what was measured to the SDK, once that has been loaded."""
+    def publish(self, *, last: bool = False) -> None:
+        """Hand what was measured to the SDK, once that has been loaded.
+
+        Backends take a counter's first value for where it starts. So what counts failures and losses is
+        exported at zero first, and then counts; unless this is the ``last`` chance.
+        """
         provider: Any = self._provider.flushed
-        if provider is None or not (self._amounts or self._durations or self._gauges):
+        if provider is None:
             return
-        first = not self._instruments
-        for series, (amount, span) in self._amounts.items():
+        waiting, self._amounts = self._amounts, {}
+        began: list[Series] = []
+        for series, (amount, span) in waiting.items():
+            if series[0] in c.ZERO_FIRST and not last:
+                if series not in self._zeros:
+                    began.append(series)
+                    self._hand_over(provider, series, 0, None)
+                if amount and self._provider.done < self._zeros.get(series, sys.maxsize):
+                    self._amounts[series] = amount, span
+                    continue
             self._hand_over(provider, series, amount, span)
-        self._amounts.clear()
-        for series, amount in self._gauges.items():
-            # Each time: some versions of the SDK forget a gauge once it was exported.
-            self._hand_over(provider, series, amount, None)
         while self._durations:
             self._hand_over(provider, *self._durations.popleft())
-        if first:
-            # Backends take the first value of a counter for where it starts: let that be its zero.
-            self._provider.request(time.monotonic() + _FIRST_EXPORT_S)
+        if began:
+            number = self._provider.request(time.monotonic() + _ZERO_EXPORT_S)
+            self._zeros.update(dict.fromkeys(began, number))
 
     def _hand_over(self, provider: Any, series: Series, amount: float, span: SpanContext | None) -> None:
         name, attributes = series
-        instrument = self._instruments.get(name)
-        if instrument is None:
-            instrument = self._instruments[name] = _instrument(provider, name)
-        instrument(amount, dict(attributes), context_of(span))
+        try:
+            instrument = self._instruments.get(name)
+            if instrument is None:
+                instrument = self._instruments[name] = _instrument(provider, name)
+            instrument(amount, dict(attributes), context_of(span))
+        except Exception as error:  # a view or a reservoir of the program's
+            note_internal_error(f"measuring {name}", error)
 
 
 def _instrument(provider: Any, name: str) -> Any:

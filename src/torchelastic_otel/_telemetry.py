@@ -279,11 +279,16 @@ class Telemetry:
                 known = {key: value for key, value in attributes.items() if value}
                 self.measure(c.DELIVERY_METRICS[what], new, known)
 
-    def publish(self) -> None:
-        """Hand what was measured to the SDK, once that has been loaded."""
+    def publish(self, *, last: bool = False) -> None:
+        """Hand what was measured to the SDK once that is loaded; all of it if this is the ``last`` time."""
         self._measure_deliveries()
         if self._meter is not None:
-            self._meter.publish()
+            self._meter.publish(last=last)
+
+    def retire(self) -> None:
+        """Export no more metrics by itself: another one takes over."""
+        for flusher in self._flushers:
+            flusher.end()
 
     def _make_meter(self, provider: MeterProvider | None) -> Meter | None:
         from ._exporters import plan_exporters
@@ -354,7 +359,7 @@ class Telemetry:
 
     def flush(self, deadline: float) -> bool:
         """Send all that is queued; False if that is not done by ``deadline`` (``time.monotonic`` seconds)."""
-        self.publish()
+        self.publish(last=True)
         self.hurry()
         asked = [(flusher, flusher.request(deadline)) for flusher in self._flushers]
         sending = self._sending()

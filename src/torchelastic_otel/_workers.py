@@ -29,6 +29,7 @@ class Worker:
     outcome: str | None = None
     description: str = ""
     failure: Failure | None = None
+    started: bool = False
 
     def close(self, time_ns: int, outcome: str | None, description: str = "") -> None:
         """Note that the worker ended; its span stays open for torch's own last event."""
@@ -64,6 +65,7 @@ class Group:
         for local_rank, pid in fact.pids.items():
             worker = self.workers.get(local_rank)
             if worker is not None:
+                worker.started = True
                 worker.identity[c.WORKER_ID] = str(pid)
                 worker.span.set({c.WORKER_ID: str(pid)})
 
@@ -207,7 +209,7 @@ class Group:
     @property
     def active(self) -> int:
         """How many of its workers were started and have not been seen ended."""
-        return sum(c.WORKER_ID in w.identity and not w.ended_ns for w in self.workers.values())
+        return sum(worker.started and not worker.ended_ns for worker in self.workers.values())
 
     @property
     def running(self) -> bool:

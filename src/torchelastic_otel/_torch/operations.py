@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,7 @@ from .._bridge import bridge
 from .._contract import OUTCOME_FAILED, OUTCOME_SUCCEEDED
 from .._guard import guarded
 
+_AGENTS = ("SimpleElasticAgent", "LocalElasticAgent")
 _DURATION = ".duration.ms"
 _OUTCOMES = {"success": OUTCOME_SUCCEEDED, "failure": OUTCOME_FAILED}
 
@@ -21,6 +23,7 @@ class Operations:
 
     def __init__(self, job: int) -> None:
         self._job = job
+        self._pid = os.getpid()
         self._step = ""
         self._outcome = ""
 
@@ -30,7 +33,9 @@ class Operations:
             step = name.removesuffix(_DURATION)
             outcome = self._outcome if step == self._step else None
             self._step = ""
-            operation = step.rpartition(".")[2]
+            agent, _, operation = step.rpartition(".")
+            if agent not in _AGENTS or os.getpid() != self._pid:
+                return  # a program's own, or a forked worker's
             # It can wait: one comes with each of the agent's looks at its workers.
             bridge().fact(
                 f.Operation(self._job, time.time_ns(), operation, value / 1000, outcome), quiet=True
