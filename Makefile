@@ -3,7 +3,7 @@
 PYTHON ?= python3
 
 BIN := .venv/bin
-# Most tests wait for jobs: two at a time. `make test PYTEST=pytest` runs them one by one.
+# Tests that start jobs one by one, the others beside them. `make test PYTEST=pytest` runs all one by one.
 PYTEST := pytest -n 2 --dist loadgroup
 INPUTS := pyproject.toml $(wildcard requirements/*.txt)
 

@@ -31,9 +31,12 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep those tests in one process that share what takes long to run (``-n 2 --dist loadgroup``)."""
+    """Run those that start jobs one by one, the others beside them (``-n 2 --dist loadgroup``).
+
+    A job keeps the machine busy by itself, and much of what it needs is shared by the tests that look at it.
+    """
     for item in items:
-        group = "scenarios" if "runs" in getattr(item, "fixturenames", ()) else item.path.stem
+        group = "jobs" if item.get_closest_marker("e2e") else item.path.stem
         item.add_marker(pytest.mark.xdist_group(group))
 
 

@@ -261,6 +261,23 @@ sys.exit(0 if attempt else 3)
     assert values(error_type="3")[-1] == 1
 
 
+def test_heartbeats_are_counted_while_the_job_runs(harness: Harness, receiver: OtlpReceiver) -> None:
+    """All that the keep-alive's timer records, once a second here, and those of the main thread."""
+    env = {**otlp(receiver), "OTEL_METRIC_EXPORT_INTERVAL": "500"}
+    script = harness.worker(together=1, stay=[0])
+    options = [*QUICK, "--standalone", "--rdzv-conf=keep_alive_interval=1", *OTEL]
+    agent = harness.torchrun(options, script, env=env)
+
+    def beats() -> float:
+        points = [point for point in last(receiver.metrics) if point.name == c.METRIC_HEARTBEATS]
+        return total(points)
+
+    assert receiver.wait(lambda _: beats() >= 9, timeout=60)
+    agent.send_signal(signal.SIGTERM)
+    assert agent.wait() == 1
+    assert beats() == len([event for event in agent.recorded if event.heartbeat])
+
+
 def test_a_node_that_waits_is_seen_waiting(harness: Harness, receiver: OtlpReceiver) -> None:
     """The gauge grows with each export until the rendezvous is over; then it is zero."""
     env = {**otlp(receiver), "OTEL_METRIC_EXPORT_INTERVAL": "500"}

@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ._guard import logger, note_internal_error, own_threads, say_once
+from ._guard import logger, note_internal_error, say_once, this_thread
 from ._loading import after_fork, before_fork, loading
 
 if TYPE_CHECKING:
@@ -206,7 +206,7 @@ class Bridge:
         if not self._claim.acquire(blocking=False):
             return
         self._running = True
-        own_threads.add(threading.get_ident())
+        this_thread.own = True
         threading.current_thread().name = "torchelastic-otel"
         try:
             with loading():
@@ -224,7 +224,6 @@ class Bridge:
             self._rung = False
             self._drain(engine)
             if self._retired:
-                own_threads.discard(threading.get_ident())
                 return
             try:
                 settled = engine.settle()
@@ -393,7 +392,6 @@ def _after_fork() -> None:
         gc.freeze()
     _bridge = None
     _making = threading.RLock()
-    own_threads.clear()
 
 
 def _at_exit() -> None:

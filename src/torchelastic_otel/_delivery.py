@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
-from ._guard import note_internal_error, own_threads, say_once
+from ._guard import note_internal_error, say_once, this_thread
 from ._loading import loading
 
 T = TypeVar("T")
@@ -186,7 +186,6 @@ class Flusher:
                     lambda: self._ended or self._wanted > self._done, self._every_s
                 )
                 if self._ended:
-                    own_threads.discard(threading.get_ident())
                     return
                 number = self._wanted
                 left_s = self._deadline - time.monotonic() if asked else _FLUSH_S
@@ -216,7 +215,7 @@ def as_own_thread() -> None:
 
     Instrumented HTTP and gRPC clients leave requests alone that are made in a context with these marks.
     """
-    own_threads.add(threading.get_ident())
+    this_thread.own = True
     from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, set_value
 
     attach(set_value("suppress_http_instrumentation", True, None))

@@ -19,8 +19,17 @@ logger = logging.getLogger("torchelastic_otel")
 _P = ParamSpec("_P")
 _said: set[str] = set()
 _MOST_SAID = 256
-own_threads: set[int] = set()
-"""Identities of the bridge's own threads: what they log never becomes telemetry."""
+
+
+class _Thread(threading.local):
+    own = False
+
+
+this_thread = _Thread()
+"""``this_thread.own`` is true on the bridge's own threads: what they log never becomes telemetry.
+
+Not a set of thread identities: the system gives that of a thread which has ended to the next one.
+"""
 
 
 def say_once(kind: str, message: str, *, level: int = logging.WARNING, exc_info: bool = False) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from ._bridge import EVENT, RENDEZVOUS_EVENT, TEXT, bridge
 from ._contract import WATCHDOG_KILL
-from ._guard import from_signal_handler, guarded, note_internal_error, own_threads
+from ._guard import from_signal_handler, guarded, note_internal_error, this_thread
 
 _SCALARS = frozenset({str, int, float, bool, type(None)})
 # The watchdog's last event: within a millisecond of it torch kills its own agent.
@@ -40,7 +40,7 @@ class OtelHandler(logging.Handler):
 
     def handle(self, record: logging.LogRecord) -> bool:
         """Queue the record's message. Without the base class's lock: the queue needs none."""
-        if threading.get_ident() in own_threads or record.name.startswith(_OWN_LOGGERS):
+        if this_thread.own or record.name.startswith(_OWN_LOGGERS):
             return False
         try:
             text = record.msg if not record.args and type(record.msg) is str else record.getMessage()
@@ -75,7 +75,7 @@ def submit_event(event: Any) -> None:
 
 
 def _submit_event(event: Any) -> None:
-    if threading.get_ident() in own_threads:
+    if this_thread.own:
         return
     metadata = event.metadata
     if isinstance(metadata, Mapping):
@@ -94,7 +94,7 @@ def submit_rendezvous_event(event: Any) -> None:
 
 
 def _submit_rendezvous_event(event: Any) -> None:
-    if threading.get_ident() in own_threads:
+    if this_thread.own:
         return
     fields = {
         name: getattr(event, name, None)

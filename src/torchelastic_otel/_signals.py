@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable
 from types import FrameType
 
-from ._guard import own_threads
+from ._guard import this_thread
 
 _WATCHED = (signal.SIGTERM, signal.SIGHUP)
 
@@ -75,15 +75,11 @@ class SignalWatch:
         self._die(number)
 
     def _watch(self, reader: int) -> None:
-        own_threads.add(threading.get_ident())
-        try:
-            while data := os.read(reader, 1):
-                if data[0] in self._signals:
-                    self._die(data[0])
-            os.close(reader)
-        finally:
-            # The next thread of the program may be given the same identity.
-            own_threads.discard(threading.get_ident())
+        this_thread.own = True
+        while data := os.read(reader, 1):
+            if data[0] in self._signals:
+                self._die(data[0])
+        os.close(reader)
 
     def _die(self, number: int) -> None:
         if self._dying_thread == threading.get_ident():
