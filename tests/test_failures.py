@@ -1451,7 +1451,8 @@ def test_no_span_is_an_orphan_and_times_are_sane(run: Run) -> None:
 def test_the_trace_is_said_at_the_start_and_beside_a_failure(run: Run) -> None:
     """The launcher's standard error has the trace id once at the start, and once more if the job failed."""
     for node in run.alive:  # one that is killed at once may have sent nothing
-        said = [line for line in node.output.splitlines() if line.startswith("torchelastic-otel: ")]
+        # The line is whole; but a traceback may be half-way through one of its own.
+        said = re.findall(r"torchelastic-otel: .*", node.output)
         trace_ids = {record.trace_id for record in node.logs}
         (trace_id,) = trace_ids
         assert said[0] == f"torchelastic-otel: trace {trace_id}"

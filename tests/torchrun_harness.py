@@ -16,6 +16,7 @@ import contextlib
 import json
 import os
 import re
+import secrets
 import signal
 import socket
 import subprocess
@@ -613,10 +614,12 @@ def clean_environment() -> dict[str, str]:
 
 
 def free_port() -> int:
-    """Return a port that was free a moment ago."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    """Return a port that was free a moment ago, and that the system gives to nobody by itself."""
+    while True:
+        port = secrets.choice(range(10_000, 32_000))
+        with socket.socket() as found, contextlib.suppress(OSError):
+            found.bind(("127.0.0.1", port))
+            return port
 
 
 def otlp(receiver: OtlpReceiver, protocol: Protocol = "grpc") -> dict[str, str]:

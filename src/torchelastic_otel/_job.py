@@ -102,8 +102,10 @@ class Job:
 
     def say(self, text: str) -> None:
         """Tell the person at the terminal, or whoever reads the launcher's standard error later."""
-        with contextlib.suppress(OSError, ValueError):
-            print(f"torchelastic-otel: {text}", file=sys.stderr, flush=True)  # noqa: T201  # this is for people
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            # In one: the main thread may be printing a traceback at this moment.
+            sys.stderr.write(f"torchelastic-otel: {text}\n")
+            sys.stderr.flush()
 
     # Spans
 
