@@ -30,16 +30,6 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     return report
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run those that start jobs one by one, the others beside them (``-n 2 --dist loadgroup``).
-
-    A job keeps the machine busy by itself, and much of what it needs is shared by the tests that look at it.
-    """
-    for item in items:
-        group = "jobs" if item.get_closest_marker("e2e") else item.path.stem
-        item.add_marker(pytest.mark.xdist_group(group))
-
-
 @pytest.fixture
 def receiver() -> Iterator[OtlpReceiver]:
     """A receiver of the test's own, without TLS."""
