@@ -84,6 +84,23 @@ class Spans(SpanProcessor):
             self.ended.append(span)
 
 
+class Reader(InMemoryMetricReader):
+    """Keeps the last point of each series, as a backend does: some versions of the SDK tell a gauge once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.points: dict[str, dict[Any, Any]] = {}
+
+    def _receive_metrics(self, metrics_data: Any, timeout_millis: float = 10_000, **kwargs: Any) -> None:
+        for resource in metrics_data.resource_metrics if metrics_data else []:
+            for scope in resource.scope_metrics:
+                for metric in scope.metrics:
+                    series = self.points.setdefault(metric.name, {})
+                    series.update(
+                        {frozenset(point.attributes.items()): point for point in metric.data.data_points}
+                    )
+
+
 class World:
     """One launcher and the engine that watches it. Times are seconds since the start of the test's world."""
 
@@ -103,7 +120,7 @@ class World:
         loggers = LoggerProvider(shutdown_on_exit=False)
         if keep:
             loggers.add_log_record_processor(self.logs)  # type: ignore[arg-type]  # a duck, for all versions
-        self._reader = InMemoryMetricReader()
+        self._reader = Reader()
         meters = MeterProvider([self._reader], shutdown_on_exit=False)
         self._telemetry = Telemetry({}, pytest.fail, Providers(tracers, loggers, meters))
         self.engine = Engine(self._telemetry, settings or Settings(), environ or {})
@@ -302,13 +319,8 @@ class World:
             self._flushed = self._telemetry.flush(time.monotonic() + 60)
             assert self._flushed
         self._telemetry.publish(last=True)
-        data = self._reader.get_metrics_data()
-        return {
-            metric.name: list(metric.data.data_points)
-            for resource in (data.resource_metrics if data else [])
-            for scope in resource.scope_metrics
-            for metric in scope.metrics
-        }
+        self._reader.collect()
+        return {name: list(series.values()) for name, series in self._reader.points.items()}
 
     def points(self, name: str, attribute: str = "") -> dict[Any, float]:
         """Return the values of a metric by one of its attributes; of a histogram, the sums."""
