@@ -19,9 +19,9 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, SpanProcessor, Tra
 from opentelemetry.trace import SpanContext, StatusCode
 
 from torchelastic_otel import _facts as f
+from torchelastic_otel._config.settings import Settings
 from torchelastic_otel._engine import Engine
 from torchelastic_otel._providers import Providers
-from torchelastic_otel._settings import Settings
 from torchelastic_otel._telemetry import Telemetry
 
 S = 1_000_000_000

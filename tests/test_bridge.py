@@ -23,15 +23,26 @@ from opentelemetry.sdk.trace import TracerProvider
 
 import torchelastic_otel
 from otlp_receiver import OtlpReceiver
-from torchelastic_otel import _bridge, _guard, _handler
+from torchelastic_otel import _bridge, _handler
 from torchelastic_otel._bridge import EVENT, TEXT, Bridge
 from torchelastic_otel._delivery import Batcher, Flusher
 from torchelastic_otel._engine import Engine
-from torchelastic_otel._guard import from_signal_handler, guarded, note_internal_error, say_once
 from torchelastic_otel._handler import OtelHandler, submit_event, submit_rendezvous_event
 from torchelastic_otel._providers import Providers
+from torchelastic_otel._runtime import guard as _guard
+from torchelastic_otel._runtime.guard import (
+    from_signal_handler,
+    guarded,
+    note_internal_error,
+    say_once,
+)
 from torchelastic_otel._signals import SignalWatch
-from torchelastic_otel.events import Event, EventSource, NodeState, RdzvEvent
+from torchelastic_otel.events import (
+    Event,
+    EventSource,
+    NodeState,
+    RdzvEvent,
+)
 
 LONG_S = 60.0
 """Longest time that anything here may take on a busy machine; nothing waits for it to pass."""

@@ -32,9 +32,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcess
 from opentelemetry.trace import Link
 
 from otlp_receiver import MetricPoint, OtlpReceiver, Request, TlsFiles
-from torchelastic_otel._credentials import CredentialError
-from torchelastic_otel._encoding import encode_logs, encode_spans
-from torchelastic_otel._environment import (
+from torchelastic_otel._config.environment import (
     BatchSettings,
     LogLimits,
     Signal,
@@ -46,11 +44,13 @@ from torchelastic_otel._environment import (
     sampler_from_env,
     span_limits_from_env,
 )
+from torchelastic_otel._config.resource import build_resource, resource_attributes
+from torchelastic_otel._config.settings import Settings, read_settings
+from torchelastic_otel._credentials import CredentialError
+from torchelastic_otel._encoding import encode_logs, encode_spans
 from torchelastic_otel._exporters import ExporterPlan, load_exporter, plan_exporters
 from torchelastic_otel._metric_export import metric_exporter
 from torchelastic_otel._redaction import Redaction
-from torchelastic_otel._resource import build_resource, resource_attributes
-from torchelastic_otel._settings import Settings, read_settings
 from torchelastic_otel._spool import Item, assemble
 from torchelastic_otel._transport import Answer, make_sender
 
@@ -1319,7 +1319,7 @@ def test_limit_that_the_sdk_chokes_on_while_it_is_imported(env: SetEnv, value: s
     printed = python(
         """
         import os, threading
-        from torchelastic_otel._environment import span_limits_from_env
+        from torchelastic_otel._config.environment import span_limits_from_env
         from torchelastic_otel._exporters import load_exporter, plan_exporters
         warnings, names = [], []
         def load(signal):
@@ -1678,7 +1678,7 @@ def test_instance_id_is_one_per_process() -> None:
     printed = python(
         """
         import os
-        from torchelastic_otel._resource import resource_attributes
+        from torchelastic_otel._config.resource import resource_attributes
         before = resource_attributes({})["service.instance.id"]
         child = os.fork()
         if child == 0:
@@ -1699,7 +1699,7 @@ def test_planning_imports_nothing_heavy() -> None:
         """
         import sys, os
         from torchelastic_otel._exporters import plan_exporters
-        from torchelastic_otel._settings import read_settings
+        from torchelastic_otel._config.settings import read_settings
         read_settings(os.environ, print)
         for signal in ("traces", "logs", "metrics"):
             plan_exporters(signal, os.environ, print)

@@ -22,8 +22,8 @@ import trustme
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, ResourceLogs, ScopeLogs
 
 from otlp_receiver import OtlpReceiver, TlsFiles
+from torchelastic_otel._config.otlp import OtlpTarget
 from torchelastic_otel._doctor.network import Address, proxy_of
-from torchelastic_otel._otlp import OtlpTarget
 from torchelastic_otel._spool import Spool
 
 SOURCE = Path(__file__).parent.parent / "src"

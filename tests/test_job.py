@@ -42,8 +42,8 @@ from job_world import (
     times,
 )
 from torchelastic_otel import _facts as f
+from torchelastic_otel._config.settings import Settings
 from torchelastic_otel._identity import hash_trace_id, identify
-from torchelastic_otel._settings import Settings
 
 # --- a job that succeeds ----------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ import yaml
 
 from backends import CONFIGS, tool
 from test_collector_config import BLOCKS, settings
-from torchelastic_otel._resource import resource_attributes
+from torchelastic_otel._config.resource import resource_attributes
 from torchrun_harness import clean_environment
 
 VERSIONS = ["1.28", "1.31", "1.34", "1.37"]

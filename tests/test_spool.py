@@ -21,7 +21,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, ResourceLogs
 from opentelemetry.proto.metrics.v1.metrics_pb2 import ResourceMetrics
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span
 
-from torchelastic_otel._otlp import OtlpTarget
+from torchelastic_otel._config.otlp import OtlpTarget
 from torchelastic_otel._spool import (
     Destination,
     Held,

@@ -29,9 +29,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from otlp_receiver import OtlpReceiver, Request, TlsFiles
 from test_configuration import PROVIDER_POINTS, PROVIDERS, Authority, closed_port, python
+from torchelastic_otel._config.environment import Signal
+from torchelastic_otel._config.otlp import OtlpTarget, Protocol, plan_otlp
 from torchelastic_otel._credentials import CredentialError
-from torchelastic_otel._environment import Signal
-from torchelastic_otel._otlp import OtlpTarget, Protocol, plan_otlp
 from torchelastic_otel._transport import Answer, make_sender
 
 SIGNALS: tuple[Signal, ...] = get_args(Signal)

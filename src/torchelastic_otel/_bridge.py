@@ -21,14 +21,19 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ._guard import logger, note_internal_error, say_once, this_thread
-from ._loading import after_fork, before_fork, loading
+from ._runtime.guard import (
+    logger,
+    note_internal_error,
+    say_once,
+    this_thread,
+)
+from ._runtime.loading import after_fork, before_fork, loading
 
 if TYPE_CHECKING:
+    from ._config.settings import Settings
     from ._engine import Engine
     from ._facts import Fact, Raised
     from ._providers import Providers
-    from ._settings import Settings
     from ._telemetry import Telemetry
 
 TEXT, EVENT, RENDEZVOUS_EVENT, FACT, REQUEST = range(5)
@@ -252,8 +257,8 @@ class Bridge:
                 return
 
     def _build(self) -> Engine:
+        from ._config.settings import read_settings
         from ._engine import Engine
-        from ._settings import read_settings
         from ._telemetry import Telemetry
 
         self._settings = read_settings(os.environ, _warn)

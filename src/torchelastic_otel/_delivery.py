@@ -13,8 +13,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
-from ._guard import note_internal_error, say_once, this_thread
-from ._loading import loading
+from ._runtime.guard import note_internal_error, say_once, this_thread
+from ._runtime.loading import loading
 
 T = TypeVar("T")
 _FLUSH_S = 30.0

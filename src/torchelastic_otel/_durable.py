@@ -7,16 +7,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ._backoff import Backoff
-from ._environment import BatchSettings, Signal, Warn
-from ._guard import say_once
+from ._config.environment import BatchSettings, Signal, Warn
 from ._outbox import NAMES, Outbox
 from ._recovery import Recovery
-from ._spool import Destination, Spool, destination_of, directory_of, make_room, on_network_filesystem
+from ._runtime.guard import say_once
+from ._spool import (
+    Destination,
+    Spool,
+    destination_of,
+    directory_of,
+    make_room,
+    on_network_filesystem,
+)
 from ._store import Store
 
 if TYPE_CHECKING:
-    from ._otlp import OtlpTarget
-    from ._settings import Settings
+    from ._config.otlp import OtlpTarget
+    from ._config.settings import Settings
     from ._transport import Sender
 
 _MEMORY_BYTES = 16 * 1024 * 1024

@@ -12,17 +12,25 @@ from . import _contract as c
 from . import _facts as f
 from . import _from_events
 from ._from_facts import FactReader
-from ._guard import note_internal_error
 from ._identity import identify, parse_traceparent
 from ._job import Job
+from ._runtime.guard import note_internal_error
 from ._telemetry import Telemetry
-from ._translate import DEBUG, Event, Kind, translate_event, translate_rendezvous, translate_text, unparsed
+from ._translate import (
+    DEBUG,
+    Event,
+    Kind,
+    translate_event,
+    translate_rendezvous,
+    translate_text,
+    unparsed,
+)
 from ._values import Attributes
 
 if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext
 
-    from ._settings import Settings
+    from ._config.settings import Settings
 
 _MOST_JOBS = 64
 _MOST_NAMES = 64

@@ -6,7 +6,12 @@ import re
 from collections.abc import Mapping
 
 from . import _contract as c
-from ._values import Attributes, AttributeValue, clean_text, decode
+from ._values import (
+    Attributes,
+    AttributeValue,
+    clean_text,
+    decode,
+)
 
 _EXCEPTION = re.compile(r"([^\W\d][\w.]*(?:<locals>\.[\w.]+)*)(?:: |:?$)", re.DOTALL)
 

@@ -13,9 +13,19 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from ._bridge import EVENT, RENDEZVOUS_EVENT, TEXT, bridge
+from ._bridge import (
+    EVENT,
+    RENDEZVOUS_EVENT,
+    TEXT,
+    bridge,
+)
 from ._contract import WATCHDOG_KILL
-from ._guard import from_signal_handler, guarded, note_internal_error, this_thread
+from ._runtime.guard import (
+    from_signal_handler,
+    guarded,
+    note_internal_error,
+    this_thread,
+)
 
 _SCALARS = frozenset({str, int, float, bool, type(None)})
 # The watchdog's last event: within a millisecond of it torch kills its own agent.

@@ -16,13 +16,35 @@ from ._identity import TraceIdentity
 from ._measures import JobMeasures
 from ._spans import OpenSpan, start_span
 from ._telemetry import Telemetry
-from ._translate import ERROR, INFO, WARN, Event, Kind
-from ._values import Attributes, AttributeValue, clean_all, clean_text
-from ._verdict import Failure, Verdict, first_failure_attributes, job_failed_by_launcher, job_terminated
-from ._workers import SETTLE_NS, Group, Worker, open_group
+from ._translate import (
+    ERROR,
+    INFO,
+    WARN,
+    Event,
+    Kind,
+)
+from ._values import (
+    Attributes,
+    AttributeValue,
+    clean_all,
+    clean_text,
+)
+from ._verdict import (
+    Failure,
+    Verdict,
+    first_failure_attributes,
+    job_failed_by_launcher,
+    job_terminated,
+)
+from ._workers import (
+    SETTLE_NS,
+    Group,
+    Worker,
+    open_group,
+)
 
 if TYPE_CHECKING:
-    from ._settings import Settings
+    from ._config.settings import Settings
 
 STEP_STORE = "while reaching the rendezvous store"
 STEP_BEFORE = "before the rendezvous"

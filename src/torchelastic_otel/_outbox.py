@@ -15,8 +15,14 @@ from typing import TYPE_CHECKING
 from ._backoff import Backoff
 from ._delivery import as_own_thread, loaded
 from ._encoding import Encoded
-from ._guard import note_internal_error, say_once
-from ._spool import Item, Spool, SpoolError, assemble_readable, fitting
+from ._runtime.guard import note_internal_error, say_once
+from ._spool import (
+    Item,
+    Spool,
+    SpoolError,
+    assemble_readable,
+    fitting,
+)
 from ._store import Store
 
 if TYPE_CHECKING:

@@ -13,8 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ._delivery import as_own_thread
-from ._guard import logger, note_internal_error, say_once
-from ._spool import Destination, Item, Spool, SpoolError, assemble_readable, fitting, orphans
+from ._runtime.guard import logger, note_internal_error, say_once
+from ._spool import (
+    Destination,
+    Item,
+    Spool,
+    SpoolError,
+    assemble_readable,
+    fitting,
+    orphans,
+)
 
 if TYPE_CHECKING:
     from ._transport import Sender

@@ -9,12 +9,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from ._config.environment import SIGNALS, Signal, import_module
+from ._config.otlp import OtlpTarget
+from ._config.settings import read_settings
 from ._encoding import service_message
-from ._environment import SIGNALS, Signal, import_module
-from ._otlp import OtlpTarget
 from ._outbox import NAMES
 from ._recovery import Sent, batches, send_store
-from ._settings import read_settings
 from ._spool import (
     Destination,
     Spool,

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from ._guard import say_once
+from ._runtime.guard import say_once
 from ._spool import Spool, SpoolError
 
 _DISK_AGAIN_S = 60.0

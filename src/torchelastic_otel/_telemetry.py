@@ -13,16 +13,22 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from . import _contract as c
-from . import _environment as env
+from ._config import environment as env
+from ._config.settings import Settings
 from ._delivery import Batcher, Export, Flusher
 from ._durable import Durable
-from ._guard import say_once
 from ._identity import new_span_id
 from ._meter import Meter
 from ._providers import Providers, global_providers
 from ._redaction import Redaction
-from ._settings import Settings
-from ._sinks import LogSink, OwnLogs, ProviderLogs, ReadableRecords, SpanQueue
+from ._runtime.guard import say_once
+from ._sinks import (
+    LogSink,
+    OwnLogs,
+    ProviderLogs,
+    ReadableRecords,
+    SpanQueue,
+)
 from ._translate import Event
 from ._values import AttributeValue
 from ._version import __version__
@@ -35,7 +41,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace.id_generator import IdGenerator
     from opentelemetry.trace import SpanContext, Tracer, TracerProvider
 
-    from ._environment import Signal
+    from ._config.environment import Signal
     from ._exporters import ExporterPlan
     from ._outbox import Outbox
 
@@ -182,7 +188,7 @@ class Telemetry:
     def resource(self) -> Resource:
         """The resource of what the bridge sends by itself."""
         if self._resource is None:
-            from ._resource import build_resource
+            from ._config.resource import build_resource
 
             self._resource = build_resource(self._environ, self._warn)
         return self._resource

@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING
 
 from . import _contract as c
 from ._exceptions import describe_exception, exception_from_error_file, exception_from_traceback
-from ._values import Attributes, AttributeValue, clean, clean_text, decode
+from ._values import (
+    Attributes,
+    AttributeValue,
+    clean,
+    clean_text,
+    decode,
+)
 
 if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext

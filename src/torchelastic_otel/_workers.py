@@ -7,10 +7,22 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from . import _contract as c
-from ._facts import WorkerExit, WorkersExited, WorkersStarted, WorkersStarting, WorkersStopped
+from ._facts import (
+    WorkerExit,
+    WorkersExited,
+    WorkersStarted,
+    WorkersStarting,
+    WorkersStopped,
+)
 from ._translate import Event
 from ._values import Attributes
-from ._verdict import Failure, failure_of, first_failure_attributes, first_of, group_sentence
+from ._verdict import (
+    Failure,
+    failure_of,
+    first_failure_attributes,
+    first_of,
+    group_sentence,
+)
 
 if TYPE_CHECKING:
     from ._spans import OpenSpan

@@ -14,18 +14,28 @@ from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
 
+from .._config.environment import (
+    SIGNALS,
+    Signal,
+    read,
+    sdk_disabled,
+)
+from .._config.resource import build_resource
+from .._config.settings import Settings, read_settings
 from .._contract import DESTINATION
-from .._environment import SIGNALS, Signal, read, sdk_disabled
 from .._exporters import ExporterPlan, plan_exporters
 from .._outbox import NAMES
-from .._resource import build_resource
-from .._settings import Settings, read_settings
 from .._spool import SpoolError, directory_of, on_network_filesystem, orphans
 from .._spool.files import check_directory
 from .._version import __version__
 from .probe import Probes
 from .report import Check, Report
-from .settings import Redactor, effective_settings, oddities, read_the_rest
+from .settings import (
+    Redactor,
+    effective_settings,
+    oddities,
+    read_the_rest,
+)
 
 _OLDEST_TORCH = (2, 8)
 

@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from .._environment import Signal, read
-from .._otlp import OtlpTarget, first_set
+from .._config.environment import Signal, read
+from .._config.otlp import OtlpTarget, first_set
 from .._spool import destination_of
 from .network import Address, Listener, Proxy
 

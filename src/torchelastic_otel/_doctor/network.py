@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from .._environment import read
-from .._otlp import OtlpTarget, Protocol
+from .._config.environment import read
+from .._config.otlp import OtlpTarget, Protocol
 
 _TIMEOUT_S = 3.0
 # gRPC takes only these spellings, in this order.

@@ -7,13 +7,20 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from .._config.environment import Signal, importing
+from .._config.otlp import OtlpTarget
 from .._contract import SCOPE
-from .._environment import Signal, importing
-from .._otlp import OtlpTarget
 from .._spool import destination_of
 from .._version import __version__
 from .advice import Advice
-from .network import Address, Listener, address_of, connect, proxy_of, what_listens
+from .network import (
+    Address,
+    Listener,
+    address_of,
+    connect,
+    proxy_of,
+    what_listens,
+)
 from .report import Check
 
 if TYPE_CHECKING:

@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from urllib.parse import unquote, unquote_plus
 
-from .. import _environment as env
-from .._environment import SIGNALS, Signal, read
+from .._config import environment as env
+from .._config.environment import SIGNALS, Signal, read
+from .._config.otlp import LONGEST_TIMEOUT_S, OtlpTarget, first_set
+from .._config.settings import Settings
 from .._exporters import ExporterPlan
 from .._metric_export import metric_exporter
-from .._otlp import LONGEST_TIMEOUT_S, OtlpTarget, first_set
-from .._settings import Settings
 from .._spool import default_directory, destination_of
 from .report import Check, Setting
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from .._encoding import FIELDS, service_message
 
 if TYPE_CHECKING:
-    from .._otlp import OtlpTarget
+    from .._config.otlp import OtlpTarget
 
 
 _MOST_BYTES = 3 * 1024 * 1024  # collectors take 4 MiB per gRPC message by default

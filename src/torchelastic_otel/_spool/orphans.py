@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from .._guard import say_once
+from .._runtime.guard import say_once
 from . import files
 from .files import SpoolError, StoreLock
 from .sqlite import DamagedError

@@ -17,11 +17,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import _contract as c
-from .._environment import importing
+from .._config.environment import importing
 from . import files
 from .files import SpoolError, StoreLock
 from .items import Destination, Item
-from .sqlite import SCHEMA, VERSION, DamagedError, connect, explained
+from .sqlite import (
+    SCHEMA,
+    VERSION,
+    DamagedError,
+    connect,
+    explained,
+)
 
 if TYPE_CHECKING:
     import sqlite3

@@ -16,9 +16,14 @@ from types import FrameType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from .._contract import DESTINATION, TORCH_EVENT_PREFIX
-from .._guard import guarded, say_once
-from .._handler import OtelHandler, otel_handler, submit_event, submit_rendezvous_event
-from .._loading import keep_what_is_loaded
+from .._handler import (
+    OtelHandler,
+    otel_handler,
+    submit_event,
+    submit_rendezvous_event,
+)
+from .._runtime.guard import guarded, say_once
+from .._runtime.loading import keep_what_is_loaded
 from .program import in_torchrun
 
 if TYPE_CHECKING:

@@ -15,13 +15,18 @@ from typing import Any
 
 from .. import _facts as f
 from .._bridge import bridge
-from .._guard import guarded, say_once
 from .._identity import TraceIdentity, identify, new_span_id
-from .._loading import wait_until_loaded
+from .._runtime.guard import guarded, say_once
+from .._runtime.loading import wait_until_loaded
 from .._signals import SignalWatch
 from . import propagation
 from .operations import Operations
-from .reading import exit_codes, raised, view, worker_exit
+from .reading import (
+    exit_codes,
+    raised,
+    view,
+    worker_exit,
+)
 from .system import oom_kill_count
 
 _SECURE_S = 0.25

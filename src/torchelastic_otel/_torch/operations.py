@@ -11,7 +11,7 @@ from typing import Any
 from .. import _facts as f
 from .._bridge import bridge
 from .._contract import OUTCOME_FAILED, OUTCOME_SUCCEEDED
-from .._guard import guarded
+from .._runtime.guard import guarded
 
 _AGENTS = ("SimpleElasticAgent", "LocalElasticAgent")
 _DURATION = ".duration.ms"

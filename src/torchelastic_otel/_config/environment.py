@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from ._guard import from_signal_handler
+from .._runtime.guard import from_signal_handler
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.metrics import ExemplarFilter

@@ -15,7 +15,15 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from ._environment import Signal, Warn, entry_point_names, find_entry_point, read, read_number, wrong_value
+from .environment import (
+    Signal,
+    Warn,
+    entry_point_names,
+    find_entry_point,
+    read,
+    read_number,
+    wrong_value,
+)
 
 Protocol = Literal["grpc", "http/protobuf"]
 Compression = Literal["none", "gzip", "deflate"]

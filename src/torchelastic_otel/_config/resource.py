@@ -15,10 +15,15 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from ._contract import SERVICE_NAME
-from ._environment import Warn, entry_point_names, find_entry_point, read
-from ._guard import say_once
-from ._values import clean_text
+from .._contract import SERVICE_NAME
+from .._runtime.guard import say_once
+from .._values import clean_text
+from .environment import (
+    Warn,
+    entry_point_names,
+    find_entry_point,
+    read,
+)
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource

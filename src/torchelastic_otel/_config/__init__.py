@@ -1,0 +1,1 @@
+"""What variables say: read and checked, told where wrong. Nothing is made here."""
