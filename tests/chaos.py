@@ -29,7 +29,7 @@ if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "examples")]
 
 from otlp_receiver import LogRecord, OtlpReceiver, TlsFiles
-from torchelastic_otel._spool import orphans
+from torchelastic_otel._delivery.spool import orphans
 from torchrun_harness import TORCHRUN, Agent, Harness, Recorded, c10d, free_port, match
 
 TIMEOUT_S = 120.0

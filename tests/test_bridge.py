@@ -24,9 +24,10 @@ from opentelemetry.sdk.trace import TracerProvider
 import torchelastic_otel
 from otlp_receiver import OtlpReceiver
 from torchelastic_otel import _bridge, _handler
+from torchelastic_otel._batcher import Batcher
 from torchelastic_otel._bridge import EVENT, TEXT, Bridge
-from torchelastic_otel._delivery import Batcher, Flusher
 from torchelastic_otel._engine import Engine
+from torchelastic_otel._flusher import Flusher
 from torchelastic_otel._handler import OtelHandler, submit_event, submit_rendezvous_event
 from torchelastic_otel._providers import Providers
 from torchelastic_otel._runtime import guard as _guard

@@ -46,13 +46,13 @@ from torchelastic_otel._config.environment import (
 )
 from torchelastic_otel._config.resource import build_resource, resource_attributes
 from torchelastic_otel._config.settings import Settings, read_settings
-from torchelastic_otel._credentials import CredentialError
-from torchelastic_otel._encoding import encode_logs, encode_spans
+from torchelastic_otel._delivery.credentials import CredentialError
+from torchelastic_otel._delivery.encoding import encode_logs, encode_spans
+from torchelastic_otel._delivery.sender import Answer, make_sender
+from torchelastic_otel._delivery.spool import Item, assemble
 from torchelastic_otel._exporters import ExporterPlan, load_exporter, plan_exporters
 from torchelastic_otel._metric_export import metric_exporter
 from torchelastic_otel._redaction import Redaction
-from torchelastic_otel._spool import Item, assemble
-from torchelastic_otel._transport import Answer, make_sender
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "configuration.md"
 SIGNALS: tuple[Signal, ...] = get_args(Signal)
@@ -1729,7 +1729,7 @@ def test_signals_may_be_loaded_in_parallel(env: SetEnv, protocol: str) -> None:
         """
         import os, threading
         from torchelastic_otel._exporters import plan_exporters
-        from torchelastic_otel._transport import make_sender
+        from torchelastic_otel._delivery.sender import make_sender
         together, made = threading.Barrier(3), []
         def load(signal):
             together.wait()

@@ -15,7 +15,7 @@ import pytest
 
 from backends import backend, tool
 from otlp_receiver import OtlpReceiver
-from torchelastic_otel._spool import orphans
+from torchelastic_otel._delivery.spool import orphans
 from torchrun_harness import free_port
 
 SOURCES = str(Path(__file__).parent.parent / "src")

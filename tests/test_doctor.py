@@ -23,8 +23,8 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, ResourceLogs, ScopeL
 
 from otlp_receiver import OtlpReceiver, TlsFiles
 from torchelastic_otel._config.otlp import OtlpTarget
+from torchelastic_otel._delivery.spool import Spool
 from torchelastic_otel._doctor.network import Address, proxy_of
-from torchelastic_otel._spool import Spool
 
 SOURCE = Path(__file__).parent.parent / "src"
 SIGNALS = ("traces", "logs", "metrics")

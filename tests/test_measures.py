@@ -10,7 +10,7 @@ import pytest
 from job_world import World, context, ns, running
 from torchelastic_otel import _contract as c
 from torchelastic_otel import _facts as f
-from torchelastic_otel._delivery import Flusher
+from torchelastic_otel._flusher import Flusher
 from torchelastic_otel._meter import Meter
 
 CAUSE = "torchelastic.restart.cause"

@@ -22,7 +22,7 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import ResourceMetrics
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span
 
 from torchelastic_otel._config.otlp import OtlpTarget
-from torchelastic_otel._spool import (
+from torchelastic_otel._delivery.spool import (
     Destination,
     Held,
     Item,
@@ -35,7 +35,7 @@ from torchelastic_otel._spool import (
     on_network_filesystem,
     orphans,
 )
-from torchelastic_otel._spool.files import StoreLock, _network_type
+from torchelastic_otel._delivery.spool.files import StoreLock, _network_type
 
 MANY_BYTES = 1 << 20
 PLACES = {"logs": Destination("http://collector:4318/v1/logs", "f" * 64)}
@@ -43,7 +43,7 @@ OTHER_USER = 65534
 PRELUDE = """
 import os, sys
 from pathlib import Path
-from torchelastic_otel._spool import Spool, SpoolError, orphans
+from torchelastic_otel._delivery.spool import Spool, SpoolError, orphans
 directory = Path(sys.argv[1])
 """
 
@@ -338,7 +338,7 @@ def test_requests_of_metrics_are_the_items_themselves() -> None:
 def test_what_add_returned_from_survives_sigkill(directory: Path) -> None:
     """All of it, and where it was to go."""
     script = """
-    from torchelastic_otel._spool import Destination
+    from torchelastic_otel._delivery.spool import Destination
     spool = Spool.create(directory, 1 << 20, {"logs": Destination("http://here", "f")})
     for number in range(300):
         spool.add("logs", spool.scope("logs", b"h"), [b"%d" % number], number)
@@ -444,7 +444,7 @@ def test_the_parents_lock_outlives_its_child(directory: Path) -> None:
 def test_a_lock_has_one_owner_while_others_remove_its_file(tmp_path: Path) -> None:
     """Two processes never own different files of one name."""
     script = """
-    from torchelastic_otel._spool.files import StoreLock
+    from torchelastic_otel._delivery.spool.files import StoreLock
     marker, owned = directory / "owned", 0
     while owned < 100:
         lock = StoreLock.take(directory / "a.spool")

@@ -31,8 +31,8 @@ from otlp_receiver import OtlpReceiver, Request, TlsFiles
 from test_configuration import PROVIDER_POINTS, PROVIDERS, Authority, closed_port, python
 from torchelastic_otel._config.environment import Signal
 from torchelastic_otel._config.otlp import OtlpTarget, Protocol, plan_otlp
-from torchelastic_otel._credentials import CredentialError
-from torchelastic_otel._transport import Answer, make_sender
+from torchelastic_otel._delivery.credentials import CredentialError
+from torchelastic_otel._delivery.sender import Answer, make_sender
 
 SIGNALS: tuple[Signal, ...] = get_args(Signal)
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
@@ -800,7 +800,7 @@ def test_importing_loads_nothing_heavy() -> None:
     """That waits until a sender is made."""
     code = """
         import sys
-        import torchelastic_otel._transport
+        import torchelastic_otel._delivery.sender
         heavy = ("requests", "urllib3", "grpc", "google.protobuf", "google.rpc", "opentelemetry.proto")
         print([name for name in heavy if name in sys.modules])
         """

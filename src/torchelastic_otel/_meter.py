@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import _contract as c
 from ._context import context_of
-from ._delivery import Flusher
+from ._flusher import Flusher
 from ._runtime.guard import note_internal_error
 from ._values import AttributeValue
 from ._version import __version__

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ._config.environment import Warn, read, wrong_value
-from ._encoding import encode_metrics
+from ._delivery.encoding import encode_metrics
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.metrics.export import MetricExporter

@@ -12,10 +12,10 @@ from typing import IO, TYPE_CHECKING, Any
 from ._config.environment import SIGNALS, Signal, import_module
 from ._config.otlp import OtlpTarget
 from ._config.settings import read_settings
-from ._encoding import service_message
-from ._outbox import NAMES
-from ._recovery import Sent, batches, send_store
-from ._spool import (
+from ._delivery.encoding import service_message
+from ._delivery.outbox import NAMES
+from ._delivery.recovery import Sent, batches, send_store
+from ._delivery.spool import (
     Destination,
     Spool,
     assemble_readable,
@@ -26,7 +26,7 @@ from ._spool import (
 )
 
 if TYPE_CHECKING:
-    from ._transport import Sender
+    from ._delivery.sender import Sender
 
 _BAR = 30
 
@@ -88,7 +88,7 @@ def replay(directory: Path, endpoint: str, environ: Mapping[str, str], out: IO[s
         0 if nothing is left to send, 1 if something is.
 
     """
-    from ._transport import make_sender
+    from ._delivery.sender import make_sender
 
     if not directory.is_dir():
         out.write(f"There is no spool at {directory}: nothing to send.\n")

@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from . import _contract as c
+from ._batcher import Batcher
 from ._context import context_of
-from ._delivery import Batcher
-from ._encoding import encode_logs, encode_spans
+from ._delivery.encoding import encode_logs, encode_spans
 from ._translate import SEVERITY_TEXT, Event
 from ._version import __version__
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
 
     from ._config.environment import LogLimits
-    from ._outbox import Outbox
+    from ._delivery.outbox import Outbox
 
 _uids = itertools.count(1)
 _process_uid: list[tuple[int, str]] = []

@@ -13,10 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from . import _contract as c
+from ._batcher import Batcher, Export
 from ._config import environment as env
 from ._config.settings import Settings
-from ._delivery import Batcher, Export, Flusher
-from ._durable import Durable
+from ._delivery.outboxes import Durable
+from ._flusher import Flusher
 from ._identity import new_span_id
 from ._meter import Meter
 from ._providers import Providers, global_providers
@@ -42,8 +43,8 @@ if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext, Tracer, TracerProvider
 
     from ._config.environment import Signal
+    from ._delivery.outbox import Outbox
     from ._exporters import ExporterPlan
-    from ._outbox import Outbox
 
 
 _METRIC_EXPORT_TIMEOUT_MS = 30_000

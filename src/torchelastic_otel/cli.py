@@ -66,8 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _spool_command(given: argparse.Namespace) -> int:
+    from ._delivery.spool import SpoolError
     from ._replay import export, replay, spool_directory
-    from ._spool import SpoolError
 
     directory = spool_directory(given.spool, os.environ)
     try:

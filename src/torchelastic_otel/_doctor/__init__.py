@@ -23,10 +23,10 @@ from .._config.environment import (
 from .._config.resource import build_resource
 from .._config.settings import Settings, read_settings
 from .._contract import DESTINATION
+from .._delivery.outbox import NAMES
+from .._delivery.spool import SpoolError, directory_of, on_network_filesystem, orphans
+from .._delivery.spool.files import check_directory
 from .._exporters import ExporterPlan, plan_exporters
-from .._outbox import NAMES
-from .._spool import SpoolError, directory_of, on_network_filesystem, orphans
-from .._spool.files import check_directory
 from .._version import __version__
 from .probe import Probes
 from .report import Check, Report

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from .._config.environment import Signal, read
 from .._config.otlp import OtlpTarget, first_set
-from .._spool import destination_of
+from .._delivery.spool import destination_of
 from .network import Address, Listener, Proxy
 
 if TYPE_CHECKING:
-    from .._transport import Answer
+    from .._delivery.sender import Answer
 
 Finding = tuple[str, str]
 """What is wrong, and what to do about it."""

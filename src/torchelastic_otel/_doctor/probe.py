@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .._config.environment import Signal, importing
 from .._config.otlp import OtlpTarget
 from .._contract import SCOPE
-from .._spool import destination_of
+from .._delivery.spool import destination_of
 from .._version import __version__
 from .advice import Advice
 from .network import (
@@ -24,7 +24,7 @@ from .network import (
 from .report import Check
 
 if TYPE_CHECKING:
-    from .._transport import Answer
+    from .._delivery.sender import Answer
 
 PROBE = f"{SCOPE}.doctor"
 """Name of the span, of the log record's event, and of the metric."""
@@ -79,7 +79,7 @@ class Probes:
         return self._listeners[address]
 
     def _send(self, signal: Signal, target: OtlpTarget) -> Answer:
-        from .._transport import Answer, make_sender
+        from .._delivery.sender import Answer, make_sender
 
         try:
             sender = make_sender(signal, target)

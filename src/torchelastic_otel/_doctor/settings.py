@@ -12,9 +12,9 @@ from .._config import environment as env
 from .._config.environment import SIGNALS, Signal, read
 from .._config.otlp import LONGEST_TIMEOUT_S, OtlpTarget, first_set
 from .._config.settings import Settings
+from .._delivery.spool import default_directory, destination_of
 from .._exporters import ExporterPlan
 from .._metric_export import metric_exporter
-from .._spool import default_directory, destination_of
 from .report import Check, Setting
 
 _OTLP = "OTEL_EXPORTER_OTLP_"

@@ -1,1 +1,1 @@
-"""Living in somebody else's process: the guard at the boundary, loading beside the host, threads of our own."""
+"""Living in somebody else's process: the guard at the boundary, loading beside the host, own threads."""

@@ -12,21 +12,21 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from ._backoff import Backoff
-from ._delivery import as_own_thread, loaded
-from ._encoding import Encoded
-from ._runtime.guard import note_internal_error, say_once
-from ._spool import (
+from .._runtime.guard import note_internal_error, say_once
+from .._runtime.own_thread import as_own_thread, loaded
+from .backoff import Backoff
+from .disk_or_memory import Store
+from .encoding import Encoded
+from .spool import (
     Item,
     Spool,
     SpoolError,
     assemble_readable,
     fitting,
 )
-from ._store import Store
 
 if TYPE_CHECKING:
-    from ._transport import Answer, Sender
+    from .sender import Answer, Sender
 
 _PAUSE_S = 1.0
 NAMES = {"logs": "log records", "traces": "spans", "metrics": "metrics"}

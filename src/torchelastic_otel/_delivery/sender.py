@@ -20,11 +20,11 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Literal, Protocol
 from urllib.parse import urlsplit
 
-from ._config.environment import Signal, import_module
-from ._config.otlp import OtlpTarget
-from ._credentials import channel_credentials, provided_credentials
-from ._encoding import service_message, service_names
-from ._runtime.guard import from_signal_handler
+from .._config.environment import Signal, import_module
+from .._config.otlp import OtlpTarget
+from .._runtime.guard import from_signal_handler
+from .credentials import channel_credentials, provided_credentials
+from .encoding import service_message, service_names
 
 AnswerKind = Literal["delivered", "retry", "rejected", "held", "late", "unsupported"]
 """What became of a request.

@@ -6,11 +6,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from .._runtime.guard import say_once
+from ..._runtime.guard import say_once
 from . import files
 from .files import SpoolError, StoreLock
+from .spool import Spool
 from .sqlite import DamagedError
-from .store import Spool
 
 
 def orphans(directory: Path) -> Iterator[Spool]:

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ._delivery import as_own_thread
-from ._runtime.guard import logger, note_internal_error, say_once
-from ._spool import (
+from .._runtime.guard import logger, note_internal_error, say_once
+from .._runtime.own_thread import as_own_thread
+from .spool import (
     Destination,
     Item,
     Spool,
@@ -25,7 +25,7 @@ from ._spool import (
 )
 
 if TYPE_CHECKING:
-    from ._transport import Sender
+    from .sender import Sender
 
 _MOST_ITEMS = 512
 _TIMEOUT_S = 10.0

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import _contract as c
-from .._config.environment import importing
+from ... import _contract as c
+from ..._config.environment import importing
 from . import files
 from .files import SpoolError, StoreLock
 from .items import Destination, Item

@@ -6,12 +6,13 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ._backoff import Backoff
-from ._config.environment import BatchSettings, Signal, Warn
-from ._outbox import NAMES, Outbox
-from ._recovery import Recovery
-from ._runtime.guard import say_once
-from ._spool import (
+from .._config.environment import BatchSettings, Signal, Warn
+from .._runtime.guard import say_once
+from .backoff import Backoff
+from .disk_or_memory import Store
+from .outbox import NAMES, Outbox
+from .recovery import Recovery
+from .spool import (
     Destination,
     Spool,
     destination_of,
@@ -19,12 +20,11 @@ from ._spool import (
     make_room,
     on_network_filesystem,
 )
-from ._store import Store
 
 if TYPE_CHECKING:
-    from ._config.otlp import OtlpTarget
-    from ._config.settings import Settings
-    from ._transport import Sender
+    from .._config.otlp import OtlpTarget
+    from .._config.settings import Settings
+    from .sender import Sender
 
 _MEMORY_BYTES = 16 * 1024 * 1024
 
@@ -86,7 +86,7 @@ class Durable:
         return outbox
 
     def _sender(self, signal: Signal) -> Sender | None:
-        from ._transport import make_sender
+        from .sender import make_sender
 
         try:
             return make_sender(signal, self._targets[signal])

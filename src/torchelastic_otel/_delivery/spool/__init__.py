@@ -15,7 +15,7 @@ from .items import (
     fitting,
 )
 from .orphans import make_room, orphans
-from .store import Held, Spool
+from .spool import Held, Spool
 
 __all__ = [
     "Destination",

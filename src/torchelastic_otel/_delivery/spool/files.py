@@ -16,7 +16,7 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
-from .._config.environment import read
+from ..._config.environment import read
 
 STORE = ".spool"
 DAMAGED = ".damaged"

@@ -7,8 +7,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from ._runtime.guard import say_once
-from ._spool import Spool, SpoolError
+from .._runtime.guard import say_once
+from .spool import Spool, SpoolError
 
 _DISK_AGAIN_S = 60.0
 

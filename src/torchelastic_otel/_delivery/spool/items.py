@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .._encoding import FIELDS, service_message
+from ..encoding import FIELDS, service_message
 
 if TYPE_CHECKING:
-    from .._config.otlp import OtlpTarget
+    from ..._config.otlp import OtlpTarget
 
 
 _MOST_BYTES = 3 * 1024 * 1024  # collectors take 4 MiB per gRPC message by default

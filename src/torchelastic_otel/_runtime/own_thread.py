@@ -1,0 +1,33 @@
+"""Threads of the bridge's own: nothing that they log or send ever becomes telemetry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from .guard import note_internal_error, this_thread
+from .loading import loading
+
+T = TypeVar("T")
+
+
+def loaded(load: Callable[[], T], what: str) -> T | None:
+    """Return what ``load`` makes, beside a running agent; None, after a word about it, if that fails."""
+    try:
+        with loading():
+            return load()
+    except Exception as error:
+        note_internal_error(what, error)
+        return None
+
+
+def as_own_thread() -> None:
+    """Make the current thread one of the bridge's own: what it logs and sends never comes round again.
+
+    Instrumented HTTP and gRPC clients leave requests alone that are made in a context with these marks.
+    """
+    this_thread.own = True
+    from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, set_value
+
+    attach(set_value("suppress_http_instrumentation", True, None))
+    attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
