@@ -21,8 +21,8 @@ from opentelemetry.trace import SpanContext, StatusCode
 from torchelastic_otel import _facts as f
 from torchelastic_otel._config.settings import Settings
 from torchelastic_otel._engine import Engine
-from torchelastic_otel._providers import Providers
-from torchelastic_otel._telemetry import Telemetry
+from torchelastic_otel._telemetry.providers import Providers
+from torchelastic_otel._telemetry.telemetry import Telemetry
 
 S = 1_000_000_000
 T0 = 1_700_000_000 * S

@@ -24,12 +24,9 @@ from opentelemetry.sdk.trace import TracerProvider
 import torchelastic_otel
 from otlp_receiver import OtlpReceiver
 from torchelastic_otel import _bridge, _handler
-from torchelastic_otel._batcher import Batcher
 from torchelastic_otel._bridge import EVENT, TEXT, Bridge
 from torchelastic_otel._engine import Engine
-from torchelastic_otel._flusher import Flusher
 from torchelastic_otel._handler import OtelHandler, submit_event, submit_rendezvous_event
-from torchelastic_otel._providers import Providers
 from torchelastic_otel._runtime import guard as _guard
 from torchelastic_otel._runtime.guard import (
     from_signal_handler,
@@ -38,6 +35,9 @@ from torchelastic_otel._runtime.guard import (
     say_once,
 )
 from torchelastic_otel._signals import SignalWatch
+from torchelastic_otel._telemetry.batcher import Batcher
+from torchelastic_otel._telemetry.flusher import Flusher
+from torchelastic_otel._telemetry.providers import Providers
 from torchelastic_otel.events import (
     Event,
     EventSource,

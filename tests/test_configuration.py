@@ -50,9 +50,9 @@ from torchelastic_otel._delivery.credentials import CredentialError
 from torchelastic_otel._delivery.encoding import encode_logs, encode_spans
 from torchelastic_otel._delivery.sender import Answer, make_sender
 from torchelastic_otel._delivery.spool import Item, assemble
-from torchelastic_otel._exporters import ExporterPlan, load_exporter, plan_exporters
-from torchelastic_otel._metric_export import metric_exporter
-from torchelastic_otel._redaction import Redaction
+from torchelastic_otel._telemetry.exporters import ExporterPlan, load_exporter, plan_exporters
+from torchelastic_otel._telemetry.metric_export import metric_exporter
+from torchelastic_otel._telemetry.redaction import Redaction
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "configuration.md"
 SIGNALS: tuple[Signal, ...] = get_args(Signal)

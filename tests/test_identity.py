@@ -391,8 +391,8 @@ def test_ids_of_spans_in_a_programs_own_provider_do_not_follow_its_seed() -> Non
     from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.trace import TracerProvider
 
-    from torchelastic_otel._providers import Providers
-    from torchelastic_otel._telemetry import Telemetry
+    from torchelastic_otel._telemetry.providers import Providers
+    from torchelastic_otel._telemetry.telemetry import Telemetry
 
     provider = TracerProvider(shutdown_on_exit=False)
     providers = Providers(

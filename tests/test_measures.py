@@ -10,8 +10,8 @@ import pytest
 from job_world import World, context, ns, running
 from torchelastic_otel import _contract as c
 from torchelastic_otel import _facts as f
-from torchelastic_otel._flusher import Flusher
-from torchelastic_otel._meter import Meter
+from torchelastic_otel._telemetry.flusher import Flusher
+from torchelastic_otel._telemetry.meter import Meter
 
 CAUSE = "torchelastic.restart.cause"
 SIGTERM = f.Raised("SignalException", "got signal", "", "SIGTERM")
@@ -270,7 +270,7 @@ def test_measuring_leaves_the_programs_random_numbers_alone() -> None:
     from opentelemetry.sdk.metrics import AlwaysOnExemplarFilter, MeterProvider
     from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
-    from torchelastic_otel._metric_export import view_without_random
+    from torchelastic_otel._telemetry.metric_export import view_without_random
 
     reader = InMemoryMetricReader()
     provider = MeterProvider(

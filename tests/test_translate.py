@@ -17,7 +17,7 @@ from opentelemetry.sdk.resources import Resource
 
 from torchelastic_otel._config.environment import LogLimits
 from torchelastic_otel._contract import TORCH_KEYS
-from torchelastic_otel._sinks import ReadableRecords
+from torchelastic_otel._telemetry.log_sinks import ReadableRecords
 from torchelastic_otel._translate import (
     DEBUG,
     ERROR,

@@ -52,7 +52,7 @@ def instrument(
     from ._torch import hooks
 
     if tracer_provider is not None or logger_provider is not None or meter_provider is not None:
-        from ._providers import Providers
+        from ._telemetry.providers import Providers
 
         use_providers(Providers(tracer_provider, logger_provider, meter_provider))
     _watch_imports()

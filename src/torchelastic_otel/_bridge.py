@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from ._config.settings import Settings
     from ._engine import Engine
     from ._facts import Fact, Raised
-    from ._providers import Providers
-    from ._telemetry import Telemetry
+    from ._telemetry.providers import Providers
+    from ._telemetry.telemetry import Telemetry
 
 TEXT, EVENT, RENDEZVOUS_EVENT, FACT, REQUEST = range(5)
 """What a queued item is; the rest of its tuple depends on it."""
@@ -259,7 +259,7 @@ class Bridge:
     def _build(self) -> Engine:
         from ._config.settings import read_settings
         from ._engine import Engine
-        from ._telemetry import Telemetry
+        from ._telemetry.telemetry import Telemetry
 
         self._settings = read_settings(os.environ, _warn)
         self._telemetry = Telemetry(os.environ, _warn, self._providers, self._settings)

@@ -15,7 +15,7 @@ from ._from_facts import FactReader
 from ._identity import identify, parse_traceparent
 from ._job import Job
 from ._runtime.guard import note_internal_error
-from ._telemetry import Telemetry
+from ._telemetry.telemetry import Telemetry
 from ._translate import (
     DEBUG,
     Event,

@@ -14,8 +14,8 @@ from . import _contract as c
 from ._facts import Raised, WorkersStarting
 from ._identity import TraceIdentity
 from ._measures import JobMeasures
-from ._spans import OpenSpan, start_span
-from ._telemetry import Telemetry
+from ._telemetry.spans import OpenSpan, start_span
+from ._telemetry.telemetry import Telemetry
 from ._translate import (
     ERROR,
     INFO,

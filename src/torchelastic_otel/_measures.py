@@ -14,7 +14,7 @@ from ._values import Attributes, AttributeValue
 if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext
 
-    from ._spans import OpenSpan
+    from ._telemetry.spans import OpenSpan
     from ._workers import Group
 
 _LAG_NS = 1_000_000_000

@@ -42,7 +42,7 @@ def _warn(text: str) -> None:
 
 
 def _targets(endpoint: str, environ: Mapping[str, str]) -> dict[Signal, OtlpTarget]:
-    from ._exporters import plan_exporters
+    from ._telemetry.exporters import plan_exporters
 
     if endpoint:
         specific = tuple(f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT" for signal in SIGNALS)

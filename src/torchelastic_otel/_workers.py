@@ -25,7 +25,7 @@ from ._verdict import (
 )
 
 if TYPE_CHECKING:
-    from ._spans import OpenSpan
+    from ._telemetry.spans import OpenSpan
 
 SETTLE_NS = 2_000_000_000
 """How long an ended worker's span waits for torch's own last event of that worker."""

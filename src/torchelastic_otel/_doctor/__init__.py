@@ -26,7 +26,7 @@ from .._contract import DESTINATION
 from .._delivery.outbox import NAMES
 from .._delivery.spool import SpoolError, directory_of, on_network_filesystem, orphans
 from .._delivery.spool.files import check_directory
-from .._exporters import ExporterPlan, plan_exporters
+from .._telemetry.exporters import ExporterPlan, plan_exporters
 from .._version import __version__
 from .probe import Probes
 from .report import Check, Report

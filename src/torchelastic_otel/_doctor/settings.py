@@ -13,8 +13,8 @@ from .._config.environment import SIGNALS, Signal, read
 from .._config.otlp import LONGEST_TIMEOUT_S, OtlpTarget, first_set
 from .._config.settings import Settings
 from .._delivery.spool import default_directory, destination_of
-from .._exporters import ExporterPlan
-from .._metric_export import metric_exporter
+from .._telemetry.exporters import ExporterPlan
+from .._telemetry.metric_export import metric_exporter
 from .report import Check, Setting
 
 _OTLP = "OTEL_EXPORTER_OTLP_"

@@ -12,27 +12,27 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from . import _contract as c
-from ._batcher import Batcher, Export
-from ._config import environment as env
-from ._config.settings import Settings
-from ._delivery.outboxes import Durable
-from ._flusher import Flusher
-from ._identity import new_span_id
-from ._meter import Meter
-from ._providers import Providers, global_providers
-from ._redaction import Redaction
-from ._runtime.guard import say_once
-from ._sinks import (
+from .. import _contract as c
+from .._config import environment as env
+from .._config.settings import Settings
+from .._delivery.outboxes import Durable
+from .._identity import new_span_id
+from .._runtime.guard import say_once
+from .._translate import Event
+from .._values import AttributeValue
+from .._version import __version__
+from .batcher import Batcher, Export
+from .flusher import Flusher
+from .log_sinks import (
     LogSink,
     OwnLogs,
     ProviderLogs,
     ReadableRecords,
     SpanQueue,
 )
-from ._translate import Event
-from ._values import AttributeValue
-from ._version import __version__
+from .meter import Meter
+from .providers import Providers, global_providers
+from .redaction import Redaction
 
 if TYPE_CHECKING:
     from opentelemetry._logs import LoggerProvider
@@ -42,9 +42,9 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace.id_generator import IdGenerator
     from opentelemetry.trace import SpanContext, Tracer, TracerProvider
 
-    from ._config.environment import Signal
-    from ._delivery.outbox import Outbox
-    from ._exporters import ExporterPlan
+    from .._config.environment import Signal
+    from .._delivery.outbox import Outbox
+    from .exporters import ExporterPlan
 
 
 _METRIC_EXPORT_TIMEOUT_MS = 30_000
@@ -123,7 +123,7 @@ class Telemetry:
         path = self._environ.get("OTEL_CONFIG_FILE", "").strip()
         if not path or self.disabled:
             return Providers()
-        from ._declared import providers_from_file
+        from .declared import providers_from_file
 
         return providers_from_file(path, self.resource, self._warn) or Providers()
 
@@ -189,7 +189,7 @@ class Telemetry:
     def resource(self) -> Resource:
         """The resource of what the bridge sends by itself."""
         if self._resource is None:
-            from ._config.resource import build_resource
+            from .._config.resource import build_resource
 
             self._resource = build_resource(self._environ, self._warn)
         return self._resource
@@ -198,7 +198,7 @@ class Telemetry:
         self, signal: Signal, adapt: Callable[[Any], Export[Any]]
     ) -> tuple[Outbox | None, list[Batcher[Any]]]:
         """Return where a signal goes by OTLP, and where by other exporters."""
-        from ._exporters import load_exporter, plan_exporters
+        from .exporters import load_exporter, plan_exporters
 
         outbox: Outbox | None = None
         batchers: list[Batcher[Any]] = []
@@ -298,7 +298,7 @@ class Telemetry:
             flusher.end()
 
     def _make_meter(self, provider: MeterProvider | None) -> Meter | None:
-        from ._exporters import plan_exporters
+        from .exporters import plan_exporters
 
         if self.disabled:
             return None
@@ -323,8 +323,8 @@ class Telemetry:
         from opentelemetry.sdk.metrics import MeterProvider
         from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
 
-        from ._exporters import load_exporter
-        from ._metric_export import metric_exporter, view_without_random
+        from .exporters import load_exporter
+        from .metric_export import metric_exporter, view_without_random
 
         # Left to read these itself, the SDK raises for wrong ones.
         exemplars = env.exemplar_filter_from_env(self._environ, self._warn)

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ._config.environment import Warn, read, wrong_value
-from ._delivery.encoding import encode_metrics
+from .._config.environment import Warn, read, wrong_value
+from .._delivery.encoding import encode_metrics
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.metrics.export import MetricExporter

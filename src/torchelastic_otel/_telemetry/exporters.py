@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ._config.environment import (
+from .._config.environment import (
     Signal,
     Warn,
     entry_point_names,
@@ -25,8 +25,8 @@ from ._config.environment import (
     sdk_disabled,
     wrong_value,
 )
-from ._config.otlp import OtlpTarget, Protocol, plan_otlp
-from ._runtime.guard import from_signal_handler
+from .._config.otlp import OtlpTarget, Protocol, plan_otlp
+from .._runtime.guard import from_signal_handler
 
 _OTLP_NAMES: dict[str, Protocol | None] = {
     "otlp": None,

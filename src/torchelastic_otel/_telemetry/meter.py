@@ -12,12 +12,12 @@ from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from . import _contract as c
-from ._context import context_of
-from ._flusher import Flusher
-from ._runtime.guard import note_internal_error
-from ._values import AttributeValue
-from ._version import __version__
+from .. import _contract as c
+from .._runtime.guard import note_internal_error
+from .._values import AttributeValue
+from .._version import __version__
+from .context import context_of
+from .flusher import Flusher
 
 if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext

@@ -6,16 +6,16 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from . import _contract as c
-from ._context import context_of
-from ._redaction import Redaction
-from ._values import Attributes, clean_all, clean_text
+from .. import _contract as c
+from .._values import Attributes, clean_all, clean_text
+from .context import context_of
+from .redaction import Redaction
 
 if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext
 
-    from ._identity import ParentContext
-    from ._telemetry import Telemetry
+    from .._identity import ParentContext
+    from .telemetry import Telemetry
 
 _UNBOUNDED_EVENTS = 10_000
 

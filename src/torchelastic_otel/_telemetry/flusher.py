@@ -6,8 +6,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from ._runtime.guard import note_internal_error
-from ._runtime.own_thread import as_own_thread, loaded
+from .._runtime.guard import note_internal_error
+from .._runtime.own_thread import as_own_thread, loaded
 
 _FLUSH_S = 30.0
 

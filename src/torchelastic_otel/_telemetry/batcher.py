@@ -13,8 +13,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
-from ._runtime.guard import say_once
-from ._runtime.own_thread import as_own_thread, loaded
+from .._runtime.guard import say_once
+from .._runtime.own_thread import as_own_thread, loaded
 
 T = TypeVar("T")
 Export = Callable[[Sequence[T]], bool]

@@ -8,12 +8,12 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from . import _contract as c
-from ._batcher import Batcher
-from ._context import context_of
-from ._delivery.encoding import encode_logs, encode_spans
-from ._translate import SEVERITY_TEXT, Event
-from ._version import __version__
+from .. import _contract as c
+from .._delivery.encoding import encode_logs, encode_spans
+from .._translate import SEVERITY_TEXT, Event
+from .._version import __version__
+from .batcher import Batcher
+from .context import context_of
 
 if TYPE_CHECKING:
     from opentelemetry._logs import LoggerProvider
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import ReadableSpan
 
-    from ._config.environment import LogLimits
-    from ._delivery.outbox import Outbox
+    from .._config.environment import LogLimits
+    from .._delivery.outbox import Outbox
 
 _uids = itertools.count(1)
 _process_uid: list[tuple[int, str]] = []

@@ -10,7 +10,7 @@ import atexit
 from collections.abc import Callable
 from typing import Any
 
-from ._providers import Providers
+from .providers import Providers
 
 
 def providers_from_file(path: str, environ_resource: Any, warn: Callable[[str], None]) -> Providers | None:
