@@ -18,9 +18,9 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, SpanProcessor, TracerProvider
 from opentelemetry.trace import SpanContext, StatusCode
 
-from torchelastic_otel import _facts as f
 from torchelastic_otel._config.settings import Settings
-from torchelastic_otel._engine import Engine
+from torchelastic_otel._job import facts as f
+from torchelastic_otel._job.engine import Engine
 from torchelastic_otel._telemetry.providers import Providers
 from torchelastic_otel._telemetry.telemetry import Telemetry
 

@@ -21,7 +21,7 @@ from example_runs import run
 from otlp_receiver import OtlpReceiver
 from otlp_requests import certificates, log_request, post, put
 from test_collector_config import BLOCKS
-from torchelastic_otel._identity import hash_trace_id
+from torchelastic_otel._job.identity import hash_trace_id
 from torchrun_harness import OTEL, TORCHRUN, Harness, Recorded, c10d, free_port, match
 
 pytestmark = pytest.mark.e2e

@@ -16,9 +16,9 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Status
 from backends import CONFIGS, collector
 from otlp_receiver import OtlpReceiver
 from otlp_requests import post, put
-from torchelastic_otel._exceptions import describe_exception
-from torchelastic_otel._facts import Raised, WorkerError
-from torchelastic_otel._verdict import (
+from torchelastic_otel._job.exceptions import describe_exception
+from torchelastic_otel._job.facts import Raised, WorkerError
+from torchelastic_otel._job.verdict import (
     failure_of,
     group_sentence,
     job_failed_by_launcher,

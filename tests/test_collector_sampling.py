@@ -16,7 +16,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from backends import CONFIGS, Collector, Jaeger, collector, jaeger, poll
 from otlp_receiver import OtlpReceiver
 from otlp_requests import post, put
-from torchelastic_otel._identity import hash_trace_id
+from torchelastic_otel._job.identity import hash_trace_id
 from torchrun_harness import OTEL, Agent, Harness, Script, c10d, free_port
 
 pytestmark = pytest.mark.e2e

@@ -16,7 +16,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import torchelastic_otel
-from torchelastic_otel._identity import (
+from torchelastic_otel._job.identity import (
     ParentContext,
     format_traceparent,
     hash_trace_id,

@@ -41,9 +41,9 @@ from job_world import (
     status,
     times,
 )
-from torchelastic_otel import _facts as f
 from torchelastic_otel._config.settings import Settings
-from torchelastic_otel._identity import hash_trace_id, identify
+from torchelastic_otel._job import facts as f
+from torchelastic_otel._job.identity import hash_trace_id, identify
 
 # --- a job that succeeds ----------------------------------------------------------------------------------
 

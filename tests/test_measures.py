@@ -9,7 +9,7 @@ import pytest
 
 from job_world import World, context, ns, running
 from torchelastic_otel import _contract as c
-from torchelastic_otel import _facts as f
+from torchelastic_otel._job import facts as f
 from torchelastic_otel._telemetry.flusher import Flusher
 from torchelastic_otel._telemetry.meter import Meter
 

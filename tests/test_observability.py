@@ -30,7 +30,7 @@ from backends import (
 )
 from otlp_requests import certificates
 from torchelastic_otel import _contract as c
-from torchelastic_otel._identity import hash_trace_id
+from torchelastic_otel._job.identity import hash_trace_id
 from torchrun_harness import OTEL, Harness, c10d, free_port
 
 pytestmark = pytest.mark.e2e

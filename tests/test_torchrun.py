@@ -14,7 +14,7 @@ import pytest
 
 from backends import Jaeger, jaeger
 from otlp_receiver import OtlpReceiver, Span
-from torchelastic_otel._identity import hash_trace_id
+from torchelastic_otel._job.identity import hash_trace_id
 from torchrun_harness import TORCHRUN, Harness, c10d, free_port, match, otlp
 from torchrun_scenarios import (
     AGENT,

@@ -17,8 +17,7 @@ from opentelemetry.sdk.resources import Resource
 
 from torchelastic_otel._config.environment import LogLimits
 from torchelastic_otel._contract import TORCH_KEYS
-from torchelastic_otel._telemetry.log_sinks import ReadableRecords
-from torchelastic_otel._translate import (
+from torchelastic_otel._job.translate import (
     DEBUG,
     ERROR,
     INFO,
@@ -30,6 +29,7 @@ from torchelastic_otel._translate import (
     translate_rendezvous,
     translate_text,
 )
+from torchelastic_otel._telemetry.log_sinks import ReadableRecords
 from torchelastic_otel._values import MAX_TEXT, clean, clean_text
 
 NOW = 1_700_000_000_123_456_789

@@ -31,8 +31,8 @@ from ._runtime.loading import after_fork, before_fork, loading
 
 if TYPE_CHECKING:
     from ._config.settings import Settings
-    from ._engine import Engine
-    from ._facts import Fact, Raised
+    from ._job.engine import Engine
+    from ._job.facts import Fact, Raised
     from ._telemetry.providers import Providers
     from ._telemetry.telemetry import Telemetry
 
@@ -258,7 +258,7 @@ class Bridge:
 
     def _build(self) -> Engine:
         from ._config.settings import read_settings
-        from ._engine import Engine
+        from ._job.engine import Engine
         from ._telemetry.telemetry import Telemetry
 
         self._settings = read_settings(os.environ, _warn)
@@ -327,7 +327,7 @@ def _nothing(_engine: Engine) -> None:
 
 def _uncaught() -> Raised | None:
     """The exception that is ending the process, as the interpreter noted it."""
-    from ._facts import Raised
+    from ._job.facts import Raised
 
     value = getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
     return Raised(type(value).__name__, str(value)) if value is not None else None

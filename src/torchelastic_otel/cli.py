@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ._identity import hash_trace_id, identifies
+from ._job.identity import hash_trace_id, identifies
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from .. import _contract as c
 from .._delivery.encoding import encode_logs, encode_spans
-from .._translate import SEVERITY_TEXT, Event
+from .._job.translate import SEVERITY_TEXT, Event
 from .._version import __version__
 from .batcher import Batcher
 from .context import context_of

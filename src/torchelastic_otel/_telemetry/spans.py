@@ -14,7 +14,7 @@ from .redaction import Redaction
 if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext
 
-    from .._identity import ParentContext
+    from .._job.identity import ParentContext
     from .telemetry import Telemetry
 
 _UNBOUNDED_EVENTS = 10_000

@@ -16,9 +16,9 @@ from .. import _contract as c
 from .._config import environment as env
 from .._config.settings import Settings
 from .._delivery.outboxes import Durable
-from .._identity import new_span_id
+from .._job.identity import new_span_id
+from .._job.translate import Event
 from .._runtime.guard import say_once
-from .._translate import Event
 from .._values import AttributeValue
 from .._version import __version__
 from .batcher import Batcher, Export

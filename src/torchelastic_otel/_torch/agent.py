@@ -13,9 +13,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from .. import _facts as f
 from .._bridge import bridge
-from .._identity import TraceIdentity, identify, new_span_id
+from .._job import facts as f
+from .._job.identity import TraceIdentity, identify, new_span_id
 from .._runtime.guard import guarded, say_once
 from .._runtime.loading import wait_until_loaded
 from .._signals import SignalWatch

@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from .. import _facts as f
 from .._bridge import bridge
 from .._contract import OUTCOME_FAILED, OUTCOME_SUCCEEDED
+from .._job import facts as f
 from .._runtime.guard import guarded
 
 _AGENTS = ("SimpleElasticAgent", "LocalElasticAgent")

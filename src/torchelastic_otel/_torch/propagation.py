@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import sys
 
-from .. import _facts as f
 from .._bridge import bridge
-from .._identity import TraceIdentity, format_traceparent
+from .._job import facts as f
+from .._job.identity import TraceIdentity, format_traceparent
 
 _LONGEST_WAIT_S = 1.0
 

@@ -7,7 +7,7 @@ import json
 import traceback
 from typing import Any
 
-from .. import _facts as f
+from .._job import facts as f
 
 _LONGEST_ERROR_FILE = 1 << 20
 

@@ -8,15 +8,16 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from . import _contract as c
-from . import _facts as f
-from . import _from_events
-from ._from_facts import FactReader
-from ._identity import identify, parse_traceparent
-from ._job import Job
-from ._runtime.guard import note_internal_error
-from ._telemetry.telemetry import Telemetry
-from ._translate import (
+from .. import _contract as c
+from .._runtime.guard import note_internal_error
+from .._telemetry.telemetry import Telemetry
+from .._values import Attributes
+from . import event_reader as _from_events
+from . import facts as f
+from .fact_reader import FactReader
+from .identity import identify, parse_traceparent
+from .job import Job
+from .translate import (
     DEBUG,
     Event,
     Kind,
@@ -25,12 +26,11 @@ from ._translate import (
     translate_text,
     unparsed,
 )
-from ._values import Attributes
 
 if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext
 
-    from ._config.settings import Settings
+    from .._config.settings import Settings
 
 _MOST_JOBS = 64
 _MOST_NAMES = 64

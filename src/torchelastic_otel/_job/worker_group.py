@@ -6,17 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from . import _contract as c
-from ._facts import (
+from .. import _contract as c
+from .._values import Attributes
+from .facts import (
     WorkerExit,
     WorkersExited,
     WorkersStarted,
     WorkersStarting,
     WorkersStopped,
 )
-from ._translate import Event
-from ._values import Attributes
-from ._verdict import (
+from .translate import Event
+from .verdict import (
     Failure,
     failure_of,
     first_failure_attributes,
@@ -25,7 +25,7 @@ from ._verdict import (
 )
 
 if TYPE_CHECKING:
-    from ._telemetry.spans import OpenSpan
+    from .._telemetry.spans import OpenSpan
 
 SETTLE_NS = 2_000_000_000
 """How long an ended worker's span waits for torch's own last event of that worker."""

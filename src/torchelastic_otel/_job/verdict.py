@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from . import _contract as c
-from ._exceptions import describe_exception, exception_from_error_file, first_line
-from ._facts import Raised, RendezvousView, WorkerError
-from ._translate import (
+from .. import _contract as c
+from .._values import Attributes, AttributeValue
+from .exceptions import describe_exception, exception_from_error_file, first_line
+from .facts import Raised, RendezvousView, WorkerError
+from .translate import (
     describe_exit,
     describe_worker,
     error_type,
     signal_name,
 )
-from ._values import Attributes, AttributeValue
 
 
 @dataclass(slots=True)

@@ -10,33 +10,33 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from . import _contract as c
-from ._facts import Raised, WorkersStarting
-from ._identity import TraceIdentity
-from ._measures import JobMeasures
-from ._telemetry.spans import OpenSpan, start_span
-from ._telemetry.telemetry import Telemetry
-from ._translate import (
+from .. import _contract as c
+from .._telemetry.spans import OpenSpan, start_span
+from .._telemetry.telemetry import Telemetry
+from .._values import (
+    Attributes,
+    AttributeValue,
+    clean_all,
+    clean_text,
+)
+from .facts import Raised, WorkersStarting
+from .identity import TraceIdentity
+from .measures import JobMeasures
+from .translate import (
     ERROR,
     INFO,
     WARN,
     Event,
     Kind,
 )
-from ._values import (
-    Attributes,
-    AttributeValue,
-    clean_all,
-    clean_text,
-)
-from ._verdict import (
+from .verdict import (
     Failure,
     Verdict,
     first_failure_attributes,
     job_failed_by_launcher,
     job_terminated,
 )
-from ._workers import (
+from .worker_group import (
     SETTLE_NS,
     Group,
     Worker,
@@ -44,7 +44,7 @@ from ._workers import (
 )
 
 if TYPE_CHECKING:
-    from ._config.settings import Settings
+    from .._config.settings import Settings
 
 STEP_STORE = "while reaching the rendezvous store"
 STEP_BEFORE = "before the rendezvous"

@@ -6,12 +6,12 @@ Torch's events are silent about a death that leads to a restart; nothing is gues
 
 from __future__ import annotations
 
-from . import _contract as c
-from ._facts import WorkersStarting
-from ._job import Job
-from ._translate import Event, Kind
-from ._values import Attributes
-from ._verdict import Verdict
+from .. import _contract as c
+from .._values import Attributes
+from .facts import WorkersStarting
+from .job import Job
+from .translate import Event, Kind
+from .verdict import Verdict
 
 _FINAL = {"SUCCEEDED": c.OUTCOME_SUCCEEDED, "FAILED": c.OUTCOME_FAILED, "TERMINATED": c.OUTCOME_TERMINATED}
 _OF_THE_EVENT = (c.EVENT, c.SOURCE, c.STATE, c.TOTAL_RUN_TIME, c.DURATION_MS)

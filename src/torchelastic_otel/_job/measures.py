@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
-from . import _contract as c
-from ._values import Attributes, AttributeValue
+from .. import _contract as c
+from .._values import Attributes, AttributeValue
 
 if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext
 
-    from ._telemetry.spans import OpenSpan
-    from ._workers import Group
+    from .._telemetry.spans import OpenSpan
+    from .worker_group import Group
 
 _LAG_NS = 1_000_000_000
 """How far behind the clock running times are counted: what ends them may still be in the queue."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from . import _contract as c
-from ._values import (
+from .. import _contract as c
+from .._values import (
     Attributes,
     AttributeValue,
     clean_text,

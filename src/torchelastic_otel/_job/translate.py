@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from . import _contract as c
-from ._exceptions import describe_exception, exception_from_error_file, exception_from_traceback
-from ._values import (
+from .. import _contract as c
+from .._values import (
     Attributes,
     AttributeValue,
     clean,
     clean_text,
     decode,
 )
+from .exceptions import describe_exception, exception_from_error_file, exception_from_traceback
 
 if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext

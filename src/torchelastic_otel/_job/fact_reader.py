@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from . import _contract as c
-from . import _facts as f
-from . import _job as state
-from ._exceptions import describe_exception
-from ._job import Job
-from ._translate import WARN, Event, Kind
-from ._values import Attributes, AttributeValue
-from ._verdict import (
+from .. import _contract as c
+from .._values import Attributes, AttributeValue
+from . import facts as f
+from . import job as state
+from .exceptions import describe_exception
+from .job import Job
+from .translate import WARN, Event, Kind
+from .verdict import (
     Verdict,
     job_failed_by_launcher,
     job_failed_by_workers,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ._identity import TraceIdentity
+from .identity import TraceIdentity
 
 
 @dataclass(slots=True)
