@@ -30,7 +30,7 @@ from torch.distributed.elastic.events.api import Event, EventSource  # noqa: E40
 
 import torchelastic_otel  # noqa: E402
 from torchelastic_otel import events as our_events  # noqa: E402
-from torchelastic_otel._bridge import bridge  # noqa: E402
+from torchelastic_otel._intake.bridge import bridge  # noqa: E402
 from torchelastic_otel._job import facts  # noqa: E402
 from torchelastic_otel._telemetry import exporters as _exporters  # noqa: E402
 

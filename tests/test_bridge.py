@@ -23,9 +23,10 @@ from opentelemetry.sdk.trace import TracerProvider
 
 import torchelastic_otel
 from otlp_receiver import OtlpReceiver
-from torchelastic_otel import _bridge, _handler
-from torchelastic_otel._bridge import EVENT, TEXT, Bridge
-from torchelastic_otel._handler import OtelHandler, submit_event, submit_rendezvous_event
+from torchelastic_otel._intake import bridge as _bridge
+from torchelastic_otel._intake import recording as _handler
+from torchelastic_otel._intake.bridge import EVENT, TEXT, Bridge
+from torchelastic_otel._intake.recording import OtelHandler, submit_event, submit_rendezvous_event
 from torchelastic_otel._job.engine import Engine
 from torchelastic_otel._runtime import guard as _guard
 from torchelastic_otel._runtime.guard import (

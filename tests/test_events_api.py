@@ -97,7 +97,7 @@ def captured(destination: str = "dynamic_rendezvous") -> Iterator[list[logging.L
 @pytest.fixture
 def submitted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
     """Give what reaches the exporter's queue: (kind, the object itself)."""
-    from torchelastic_otel import _handler
+    from torchelastic_otel._intake import recording as _handler
 
     calls: list[tuple[str, Any]] = []
     monkeypatch.setattr(_handler, "submit_event", lambda event: calls.append(("event", event)))
@@ -504,7 +504,7 @@ def test_rendezvous_events_do_not_reach_otel_unasked(submitted: list[tuple[str, 
 
 def test_otel_handler() -> None:
     """get_logging_handler("otel") is the exporter's one handler."""
-    from torchelastic_otel import _handler
+    from torchelastic_otel._intake import recording as _handler
 
     handler = events.get_logging_handler("otel")
     assert handler is _handler.otel_handler()

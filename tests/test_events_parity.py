@@ -370,7 +370,7 @@ def test_unknown_destination(destination: Any) -> None:
 
 def test_otel_takes_torchs_events(monkeypatch: pytest.MonkeyPatch) -> None:
     """An event object of torch's goes to the exporter as it is."""
-    from torchelastic_otel import _handler
+    from torchelastic_otel._intake import recording as _handler
 
     calls: list[Any] = []
     monkeypatch.setattr(_handler, "submit_event", calls.append)

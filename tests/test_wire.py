@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from otlp_receiver import OtlpReceiver
-from torchelastic_otel import _bridge, events, flush
-from torchelastic_otel._handler import otel_handler, submit_event, submit_rendezvous_event
+from torchelastic_otel import events, flush
+from torchelastic_otel._intake import bridge as _bridge
+from torchelastic_otel._intake.recording import otel_handler, submit_event, submit_rendezvous_event
 from torchelastic_otel._values import MAX_TEXT
 
 TIMEOUT_S = 30.0

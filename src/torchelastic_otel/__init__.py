@@ -48,7 +48,7 @@ def instrument(
         logger_provider: takes the log records; likewise.
         meter_provider: takes the measurements; likewise.
     """
-    from ._bridge import use_providers
+    from ._intake.bridge import use_providers
     from ._torch import hooks
 
     if tracer_provider is not None or logger_provider is not None or meter_provider is not None:
@@ -61,7 +61,7 @@ def instrument(
 
 def uninstrument() -> None:
     """Undo ``instrument``: torch is as it was before. What was recorded is sent first."""
-    from ._bridge import use_providers
+    from ._intake.bridge import use_providers
     from ._torch import hooks
 
     hooks.every_job = False
@@ -74,7 +74,7 @@ def flush(timeout_s: float = 5.0) -> bool:
 
     Not needed at the end of a process, which flushes by itself.
     """
-    from ._bridge import bridge
+    from ._intake.bridge import bridge
 
     return bridge().flush(timeout_s)
 

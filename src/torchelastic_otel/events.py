@@ -300,7 +300,7 @@ def _otel() -> ModuleType:
     """Return the module that queues events for OpenTelemetry, imported when first needed."""
     global _otel_module
     if _otel_module is None:
-        from torchelastic_otel import _handler
+        from torchelastic_otel._intake import recording as _handler
 
         _otel_module = _handler
     return _otel_module

@@ -16,7 +16,7 @@ from types import FrameType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from .._contract import DESTINATION, TORCH_EVENT_PREFIX
-from .._handler import (
+from .._intake.recording import (
     OtelHandler,
     otel_handler,
     submit_event,

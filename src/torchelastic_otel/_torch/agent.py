@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from .._bridge import bridge
+from .._intake.bridge import bridge
 from .._job import facts as f
 from .._job.identity import TraceIdentity, identify, new_span_id
 from .._runtime.guard import guarded, say_once

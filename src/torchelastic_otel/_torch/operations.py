@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from .._bridge import bridge
 from .._contract import OUTCOME_FAILED, OUTCOME_SUCCEEDED
+from .._intake.bridge import bridge
 from .._job import facts as f
 from .._runtime.guard import guarded
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from .._bridge import bridge
+from .._intake.bridge import bridge
 from .._job import facts as f
 from .._job.identity import TraceIdentity, format_traceparent
 

@@ -21,20 +21,20 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ._runtime.guard import (
+from .._runtime.guard import (
     logger,
     note_internal_error,
     say_once,
     this_thread,
 )
-from ._runtime.loading import after_fork, before_fork, loading
+from .._runtime.loading import after_fork, before_fork, loading
 
 if TYPE_CHECKING:
-    from ._config.settings import Settings
-    from ._job.engine import Engine
-    from ._job.facts import Fact, Raised
-    from ._telemetry.providers import Providers
-    from ._telemetry.telemetry import Telemetry
+    from .._config.settings import Settings
+    from .._job.engine import Engine
+    from .._job.facts import Fact, Raised
+    from .._telemetry.providers import Providers
+    from .._telemetry.telemetry import Telemetry
 
 TEXT, EVENT, RENDEZVOUS_EVENT, FACT, REQUEST = range(5)
 """What a queued item is; the rest of its tuple depends on it."""
@@ -257,9 +257,9 @@ class Bridge:
                 return
 
     def _build(self) -> Engine:
-        from ._config.settings import read_settings
-        from ._job.engine import Engine
-        from ._telemetry.telemetry import Telemetry
+        from .._config.settings import read_settings
+        from .._job.engine import Engine
+        from .._telemetry.telemetry import Telemetry
 
         self._settings = read_settings(os.environ, _warn)
         self._telemetry = Telemetry(os.environ, _warn, self._providers, self._settings)
@@ -327,7 +327,7 @@ def _nothing(_engine: Engine) -> None:
 
 def _uncaught() -> Raised | None:
     """The exception that is ending the process, as the interpreter noted it."""
-    from ._job.facts import Raised
+    from .._job.facts import Raised
 
     value = getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
     return Raised(type(value).__name__, str(value)) if value is not None else None

@@ -13,18 +13,18 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from ._bridge import (
-    EVENT,
-    RENDEZVOUS_EVENT,
-    TEXT,
-    bridge,
-)
-from ._contract import WATCHDOG_KILL
-from ._runtime.guard import (
+from .._contract import WATCHDOG_KILL
+from .._runtime.guard import (
     from_signal_handler,
     guarded,
     note_internal_error,
     this_thread,
+)
+from .bridge import (
+    EVENT,
+    RENDEZVOUS_EVENT,
+    TEXT,
+    bridge,
 )
 
 _SCALARS = frozenset({str, int, float, bool, type(None)})
@@ -126,6 +126,6 @@ def _submit_rendezvous_event(event: Any) -> None:
 
 def _frozen(value: object) -> object:
     """Return a value that later changes in the program do not reach."""
-    from ._values import clean
+    from .._values import clean
 
     return clean(value)
