@@ -35,10 +35,10 @@ from torchelastic_otel._runtime.guard import (
     note_internal_error,
     say_once,
 )
-from torchelastic_otel._signals import SignalWatch
 from torchelastic_otel._telemetry.batcher import Batcher
 from torchelastic_otel._telemetry.flusher import Flusher
 from torchelastic_otel._telemetry.providers import Providers
+from torchelastic_otel._torch.launcher_signals import SignalWatch
 from torchelastic_otel.events import (
     Event,
     EventSource,

@@ -834,7 +834,7 @@ def installed(folder: Path, name: str, version: str, entry_points: str = "") -> 
 def test_torch_and_the_registration_are_found(doctor: Doctor, receiver: OtlpReceiver) -> None:
     """Both by metadata: torch itself is not imported."""
     torch = installed(doctor.folder, "torch", "2.8.0+cu128")
-    points = "[torchrun.handlers]\notel = torchelastic_otel._entry:register\n"
+    points = "[torchrun.handlers]\notel = torchelastic_otel._torch.entry:register\n"
     ours = installed(doctor.folder, "torchelastic_otel", "1", points)
     found = doctor(to(receiver.http_endpoint), path=(torch, ours))
     assert found.code == 0

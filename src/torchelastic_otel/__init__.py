@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ._torch import watch_imports as _watch_imports
+from ._torch.hooks import watch_imports as _watch_imports
 
 if TYPE_CHECKING:
     from contextvars import Token
@@ -49,7 +49,7 @@ def instrument(
         meter_provider: takes the measurements; likewise.
     """
     from ._intake.bridge import use_providers
-    from ._torch import hooks
+    from ._torch.hooks import hooks
 
     if tracer_provider is not None or logger_provider is not None or meter_provider is not None:
         from ._telemetry.providers import Providers
@@ -62,7 +62,7 @@ def instrument(
 def uninstrument() -> None:
     """Undo ``instrument``: torch is as it was before. What was recorded is sent first."""
     from ._intake.bridge import use_providers
-    from ._torch import hooks
+    from ._torch.hooks import hooks
 
     hooks.every_job = False
     hooks.release()

@@ -18,8 +18,9 @@ from .._job import facts as f
 from .._job.identity import TraceIdentity, identify, new_span_id
 from .._runtime.guard import guarded, say_once
 from .._runtime.loading import wait_until_loaded
-from .._signals import SignalWatch
 from . import propagation
+from .launcher_signals import SignalWatch
+from .oom import oom_kill_count
 from .operations import Operations
 from .reading import (
     exit_codes,
@@ -27,7 +28,6 @@ from .reading import (
     view,
     worker_exit,
 )
-from .system import oom_kill_count
 
 _SECURE_S = 0.25
 """Longest time that the agent waits for its node's disk, in seconds."""

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable
 from types import FrameType
 
-from ._runtime.guard import this_thread
+from .._runtime.guard import this_thread
 
 _WATCHED = (signal.SIGTERM, signal.SIGHUP)
 

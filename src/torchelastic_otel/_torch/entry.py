@@ -12,7 +12,7 @@ from typing import NoReturn
 
 def register() -> Callable[[object], NoReturn]:
     """Put the ``otel`` destination into torch; return what torch registers as a rendezvous backend."""
-    from ._torch import hooks, watch_imports
+    from .hooks import hooks, watch_imports
 
     watch_imports()
     hooks.by_entry_point = True
