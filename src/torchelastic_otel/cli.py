@@ -66,8 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _spool_command(given: argparse.Namespace) -> int:
+    from ._commands.replay import export, replay, spool_directory
     from ._delivery.spool import SpoolError
-    from ._replay import export, replay, spool_directory
 
     directory = spool_directory(given.spool, os.environ)
     try:
@@ -80,7 +80,7 @@ def _spool_command(given: argparse.Namespace) -> int:
 
 
 def _doctor(*, as_json: bool) -> int:
-    from ._doctor import examine
+    from ._doctor.examination import examine
 
     report = examine(os.environ)
     sys.stdout.write((report.as_json() if as_json else report.as_text()) + "\n")

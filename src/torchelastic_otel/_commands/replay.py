@@ -9,13 +9,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from ._config.environment import SIGNALS, Signal, import_module
-from ._config.otlp import OtlpTarget
-from ._config.settings import read_settings
-from ._delivery.encoding import service_message
-from ._delivery.outbox import NAMES
-from ._delivery.recovery import Sent, batches, send_store
-from ._delivery.spool import (
+from .._config.environment import SIGNALS, Signal, import_module
+from .._config.otlp import OtlpTarget
+from .._config.settings import read_settings
+from .._delivery.encoding import service_message
+from .._delivery.outbox import NAMES
+from .._delivery.recovery import Sent, batches, send_store
+from .._delivery.spool import (
     Destination,
     Spool,
     assemble_readable,
@@ -26,7 +26,7 @@ from ._delivery.spool import (
 )
 
 if TYPE_CHECKING:
-    from ._delivery.sender import Sender
+    from .._delivery.sender import Sender
 
 _BAR = 30
 
@@ -42,7 +42,7 @@ def _warn(text: str) -> None:
 
 
 def _targets(endpoint: str, environ: Mapping[str, str]) -> dict[Signal, OtlpTarget]:
-    from ._telemetry.exporters import plan_exporters
+    from .._telemetry.exporters import plan_exporters
 
     if endpoint:
         specific = tuple(f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT" for signal in SIGNALS)
@@ -88,7 +88,7 @@ def replay(directory: Path, endpoint: str, environ: Mapping[str, str], out: IO[s
         0 if nothing is left to send, 1 if something is.
 
     """
-    from ._delivery.sender import make_sender
+    from .._delivery.sender import make_sender
 
     if not directory.is_dir():
         out.write(f"There is no spool at {directory}: nothing to send.\n")
