@@ -32,7 +32,7 @@ import torchelastic_otel  # noqa: E402
 from torchelastic_otel import events as our_events  # noqa: E402
 from torchelastic_otel._intake.bridge import bridge  # noqa: E402
 from torchelastic_otel._job import facts  # noqa: E402
-from torchelastic_otel._telemetry import exporters as _exporters  # noqa: E402
+from torchelastic_otel._telemetry import exporters  # noqa: E402
 
 EVENTS = 1000
 ROUNDS = 25
@@ -105,9 +105,9 @@ def measure(record: Callable[[Event], None], drain: Callable[[], object]) -> tup
 def main() -> None:
     """Run and print the figures."""
     # The bridge's own pipeline with an exporter that costs nothing, as the logging handler has it.
-    plans = {"logs": [_exporters.ExporterPlan("logs", "bench_null")]}
-    vars(_exporters)["load_exporter"] = lambda plan, warn: Discard()
-    vars(_exporters)["plan_exporters"] = lambda signal, environ, warn: plans.get(signal, [])
+    plans = {"logs": [exporters.ExporterPlan("logs", "bench_null")]}
+    vars(exporters)["load_exporter"] = lambda plan, warn: Discard()
+    vars(exporters)["plan_exporters"] = lambda signal, environ, warn: plans.get(signal, [])
     provider = LoggerProvider()
     provider.add_log_record_processor(BatchLogRecordProcessor(Discard()))
     handlers._log_handlers["logging_handler"] = LoggingHandler(logger_provider=provider)

@@ -1320,7 +1320,7 @@ def test_limit_that_the_sdk_chokes_on_while_it_is_imported(env: SetEnv, value: s
         """
         import os, threading
         from torchelastic_otel._config.environment import span_limits_from_env
-        from torchelastic_otel._exporters import load_exporter, plan_exporters
+        from torchelastic_otel._telemetry.exporters import load_exporter, plan_exporters
         warnings, names = [], []
         def load(signal):
             for plan in plan_exporters(signal, os.environ, warnings.append):
@@ -1698,7 +1698,7 @@ def test_planning_imports_nothing_heavy() -> None:
     printed = python(
         """
         import sys, os
-        from torchelastic_otel._exporters import plan_exporters
+        from torchelastic_otel._telemetry.exporters import plan_exporters
         from torchelastic_otel._config.settings import read_settings
         read_settings(os.environ, print)
         for signal in ("traces", "logs", "metrics"):
@@ -1728,7 +1728,7 @@ def test_signals_may_be_loaded_in_parallel(env: SetEnv, protocol: str) -> None:
     printed = python(
         """
         import os, threading
-        from torchelastic_otel._exporters import plan_exporters
+        from torchelastic_otel._telemetry.exporters import plan_exporters
         from torchelastic_otel._delivery.sender import make_sender
         together, made = threading.Barrier(3), []
         def load(signal):

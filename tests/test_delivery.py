@@ -24,7 +24,8 @@ TIMEOUT_S = 60.0
 KEPT = {name: os.environ[name] for name in ("HOME", "LANG", "PATH", "TMPDIR") if name in os.environ}
 HEAD = """
 import os, signal, sys
-from torchelastic_otel import _bridge, events, flush
+from torchelastic_otel import events, flush
+from torchelastic_otel._intake import bridge as _bridge
 
 def record(name, **metadata):
     events.record(events.Event(name, events.EventSource.WORKER, metadata=metadata), "otel")
@@ -448,7 +449,7 @@ service:
 def test_a_second_signal_while_the_first_is_being_told_ends_the_process(node: Node) -> None:
     """Who is impatient sends SIGTERM twice: the process ends by it, as it would with one."""
     script = """
-    from torchelastic_otel._signals import SignalWatch
+    from torchelastic_otel._torch.launcher_signals import SignalWatch
     def tell(name):
         os.kill(os.getpid(), signal.SIGTERM)
         record("told")

@@ -258,7 +258,7 @@ def test_every_setting_of_the_package_is_under_the_name_that_is_read(
     doctor: Doctor, receiver: OtlpReceiver
 ) -> None:
     """The doctor derives the names from the fields."""
-    source = (SOURCE / "torchelastic_otel" / "_settings.py").read_text()
+    source = (SOURCE / "torchelastic_otel" / "_config" / "settings.py").read_text()
     names = doctor(to(receiver.http_endpoint)).report["settings"]["package"]
     assert set(names) == {f"TORCHELASTIC_OTEL_{name}" for name in re.findall(r'_PREFIX \+ "(\w+)"', source)}
 

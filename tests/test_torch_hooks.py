@@ -135,7 +135,7 @@ def answer(harness: Harness, receiver: OtlpReceiver, *sources: str, **env: str) 
     "what",
     [
         "import torchelastic_otel",
-        "from torchelastic_otel import _entry; _entry.register()",
+        "from torchelastic_otel._torch import entry; entry.register()",
         "from torchelastic_otel import events",
     ],
     ids=["package", "entry point", "events"],
@@ -385,7 +385,7 @@ def test_signals_belong_to_torch_after_a_job(harness: Harness, receiver: OtlpRec
         return original(self)
     dynamic_rendezvous.DynamicRendezvousHandler.next_rendezvous = next_rendezvous
     launch("otel")
-    from torchelastic_otel._bridge import bridge
+    from torchelastic_otel._intake.bridge import bridge
     bridge().wait_loaded(60)  # what sends has pipes of its own, which stay
     first = state()
     launch("null")
@@ -565,7 +565,7 @@ def test_a_signal_inside_of_recording_always_surfaces(
     from torch.distributed.elastic.multiprocessing.api import SignalException, _terminate_process_handler
     import torchelastic_otel
     from torchelastic_otel import events
-    from torchelastic_otel._handler import otel_handler
+    from torchelastic_otel._intake.recording import otel_handler
 
     EVENT = torch_events.Event("interrupted", torch_events.EventSource.WORKER, metadata={"step": 1})
     """
@@ -682,7 +682,8 @@ def test_the_first_events_of_several_threads_at_once_all_arrive(
     import opentelemetry.exporter.otlp.proto.http._log_exporter, opentelemetry.sdk.trace
     import opentelemetry.exporter.otlp.proto.http.trace_exporter
     import torchelastic_otel
-    from torchelastic_otel import _handler, events
+    from torchelastic_otel import events
+    from torchelastic_otel._intake import recording as _handler
 
     def child(number):
         sys.setswitchinterval(1e-6)  # seconds: threads take turns at nearly every instruction
