@@ -30,6 +30,7 @@ from torch.distributed.elastic.events.api import Event, EventSource  # noqa: E40
 
 import torchelastic_otel  # noqa: E402
 from torchelastic_otel import events as our_events  # noqa: E402
+from torchelastic_otel._config import exporters as plans_of  # noqa: E402
 from torchelastic_otel._intake.bridge import bridge  # noqa: E402
 from torchelastic_otel._job import facts  # noqa: E402
 from torchelastic_otel._telemetry import exporters  # noqa: E402
@@ -105,9 +106,9 @@ def measure(record: Callable[[Event], None], drain: Callable[[], object]) -> tup
 def main() -> None:
     """Run and print the figures."""
     # The bridge's own pipeline with an exporter that costs nothing, as the logging handler has it.
-    plans = {"logs": [exporters.ExporterPlan("logs", "bench_null")]}
+    plans = {"logs": [plans_of.ExporterPlan("logs", "bench_null")]}
     vars(exporters)["load_exporter"] = lambda plan, warn: Discard()
-    vars(exporters)["plan_exporters"] = lambda signal, environ, warn: plans.get(signal, [])
+    vars(plans_of)["plan_exporters"] = lambda signal, environ, warn: plans.get(signal, [])
     provider = LoggerProvider()
     provider.add_log_record_processor(BatchLogRecordProcessor(Discard()))
     handlers._log_handlers["logging_handler"] = LoggingHandler(logger_provider=provider)

@@ -37,22 +37,26 @@ from torchelastic_otel._config.environment import (
     LogLimits,
     Signal,
     batch_settings,
-    exemplar_filter_from_env,
-    id_generator_from_env,
     log_limits_from_env,
     metric_export_interval_s,
-    sampler_from_env,
-    span_limits_from_env,
 )
-from torchelastic_otel._config.resource import build_resource, resource_attributes
+from torchelastic_otel._config.exporters import ExporterPlan, plan_exporters
+from torchelastic_otel._config.resource import resource_attributes
 from torchelastic_otel._config.settings import Settings, read_settings
 from torchelastic_otel._delivery.credentials import CredentialError
 from torchelastic_otel._delivery.encoding import encode_logs, encode_spans
 from torchelastic_otel._delivery.sender import Answer, make_sender
 from torchelastic_otel._delivery.spool import Item, assemble
-from torchelastic_otel._telemetry.exporters import ExporterPlan, load_exporter, plan_exporters
+from torchelastic_otel._telemetry.exporters import load_exporter
 from torchelastic_otel._telemetry.metric_export import metric_exporter
 from torchelastic_otel._telemetry.redaction import Redaction
+from torchelastic_otel._telemetry.resource import build_resource
+from torchelastic_otel._telemetry.sdk_objects import (
+    exemplar_filter_from_env,
+    id_generator_from_env,
+    sampler_from_env,
+    span_limits_from_env,
+)
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "configuration.md"
 SIGNALS: tuple[Signal, ...] = get_args(Signal)
@@ -1319,8 +1323,9 @@ def test_limit_that_the_sdk_chokes_on_while_it_is_imported(env: SetEnv, value: s
     printed = python(
         """
         import os, threading
-        from torchelastic_otel._config.environment import span_limits_from_env
-        from torchelastic_otel._telemetry.exporters import load_exporter, plan_exporters
+        from torchelastic_otel._telemetry.sdk_objects import span_limits_from_env
+        from torchelastic_otel._config.exporters import plan_exporters
+        from torchelastic_otel._telemetry.exporters import load_exporter
         warnings, names = [], []
         def load(signal):
             for plan in plan_exporters(signal, os.environ, warnings.append):
@@ -1698,7 +1703,7 @@ def test_planning_imports_nothing_heavy() -> None:
     printed = python(
         """
         import sys, os
-        from torchelastic_otel._telemetry.exporters import plan_exporters
+        from torchelastic_otel._config.exporters import plan_exporters
         from torchelastic_otel._config.settings import read_settings
         read_settings(os.environ, print)
         for signal in ("traces", "logs", "metrics"):
@@ -1728,7 +1733,7 @@ def test_signals_may_be_loaded_in_parallel(env: SetEnv, protocol: str) -> None:
     printed = python(
         """
         import os, threading
-        from torchelastic_otel._telemetry.exporters import plan_exporters
+        from torchelastic_otel._config.exporters import plan_exporters
         from torchelastic_otel._delivery.sender import make_sender
         together, made = threading.Barrier(3), []
         def load(signal):

@@ -1,8 +1,5 @@
-"""The package's version, as installed."""
+"""The package's version: the one place where it stands."""
 
-from importlib.metadata import PackageNotFoundError, version
+from typing import Final
 
-try:
-    __version__ = version("torchelastic-otel")
-except PackageNotFoundError:  # a source tree that is on the path but not installed
-    __version__ = "0+unknown"
+__version__: Final = "0.1.0"

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from .._config.environment import SIGNALS, Signal, import_module
+from .._config.environment import SIGNALS, Signal
 from .._config.otlp import OtlpTarget
 from .._config.settings import read_settings
 from .._delivery.encoding import service_message
@@ -24,6 +24,7 @@ from .._delivery.spool import (
     directory_of,
     orphans,
 )
+from .._runtime.imports import import_module
 
 if TYPE_CHECKING:
     from .._delivery.sender import Sender
@@ -42,7 +43,7 @@ def _warn(text: str) -> None:
 
 
 def _targets(endpoint: str, environ: Mapping[str, str]) -> dict[Signal, OtlpTarget]:
-    from .._telemetry.exporters import plan_exporters
+    from .._config.exporters import plan_exporters
 
     if endpoint:
         specific = tuple(f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT" for signal in SIGNALS)

@@ -15,15 +15,8 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from .environment import (
-    Signal,
-    Warn,
-    entry_point_names,
-    find_entry_point,
-    read,
-    read_number,
-    wrong_value,
-)
+from .._runtime.imports import entry_point_names, find_entry_point
+from .environment import Signal, Warn, read, read_number, wrong_value
 
 Protocol = Literal["grpc", "http/protobuf"]
 Compression = Literal["none", "gzip", "deflate"]

@@ -6,27 +6,19 @@ is guessed, and there are no placeholders: an attribute is there if the environm
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from .._contract import SERVICE_NAME
-from .._runtime.guard import say_once
 from .._values import clean_text
-from .environment import (
-    Warn,
-    entry_point_names,
-    find_entry_point,
-    read,
-)
+from .environment import read
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.resources import Resource
+    pass
 
 # Kubernetes sets nothing of this by itself: the pod's manifest does (downward API), under names of its
 # author's choice. These are the usual ones; the first that is set counts.
@@ -89,38 +81,10 @@ def resource_attributes(environ: Mapping[str, str]) -> dict[str, str | int]:
     for name, value in _first_set(environ, _SLURM_NUMBERS).items():
         if value.isdecimal():
             attributes[name] = int(value)
-    attributes |= _users_attributes(environ)
+    attributes |= users_attributes(environ)
     return {
         name: clean_text(value) if isinstance(value, str) else value for name, value in attributes.items()
     }
-
-
-def build_resource(environ: Mapping[str, str], warn: Warn | None = None) -> Resource:
-    """Return the resource: ``resource_attributes``, the SDK's own, and those of the user's detectors.
-
-    Detectors are named in ``OTEL_EXPERIMENTAL_RESOURCE_DETECTORS``; what they find stands unless the user
-    says otherwise. They may be slow (the SDK gives each 5 s): call this on a thread that may wait. What is
-    wrong in the variables is one warning each, through ``warn`` or else in this package's log.
-    """
-    from opentelemetry.sdk.resources import Resource
-
-    warn = warn or (lambda text: say_once(text, text))
-    told = _malformed(environ, warn) | _unknown_detectors(environ, warn)
-    with _without_the_sdks_words_on(told):
-        base = Resource.create()
-    ours = resource_attributes(environ)
-    merged: dict[str, Any] = {**ours, **base.attributes, **_users_attributes(environ)}
-    # The SDK makes up both of these where nobody names them (the second in newer versions).
-    if str(base.attributes.get("service.name", "")).startswith("unknown_service"):
-        merged["service.name"] = ours["service.name"]
-    merged["service.instance.id"] = ours["service.instance.id"]
-    return Resource({name: _cleaned(value) for name, value in merged.items()}, base.schema_url)
-
-
-def _cleaned(value: Any) -> Any:
-    if isinstance(value, str):
-        return clean_text(value)
-    return [_cleaned(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _instance_id() -> str:
@@ -140,18 +104,18 @@ def _first_set(environ: Mapping[str, str], table: Mapping[str, tuple[str, ...]])
     return found
 
 
-def _items(environ: Mapping[str, str]) -> list[str]:
+def attribute_items(environ: Mapping[str, str]) -> list[str]:
     # Not stripped: the SDK's words on an item quote it as it stands.
     return [item for item in environ.get("OTEL_RESOURCE_ATTRIBUTES", "").split(",") if item.strip()]
 
 
-def _is_pair(item: str) -> bool:
+def is_pair(item: str) -> bool:
     name, equals, _ = item.partition("=")
     return bool(name.strip() and equals)
 
 
-def _users_attributes(environ: Mapping[str, str]) -> dict[str, str]:
-    pairs = [item.partition("=") for item in _items(environ) if _is_pair(item)]
+def users_attributes(environ: Mapping[str, str]) -> dict[str, str]:
+    pairs = [item.partition("=") for item in attribute_items(environ) if is_pair(item)]
     attributes = {key.strip(): unquote(value.strip()) for key, _, value in pairs}
     attributes["service.name"] = read(environ, "OTEL_SERVICE_NAME") or attributes.get("service.name", "")
     for name in ("service.name", "service.instance.id"):
@@ -159,42 +123,3 @@ def _users_attributes(environ: Mapping[str, str]) -> dict[str, str]:
         if not attributes.get(name):
             attributes.pop(name, None)
     return attributes
-
-
-def _malformed(environ: Mapping[str, str], warn: Warn) -> set[str]:
-    malformed = {item for item in _items(environ) if not _is_pair(item)}
-    if malformed:
-        shown = ", ".join(repr(item.strip()) for item in sorted(malformed))
-        warn(
-            f"OTEL_RESOURCE_ATTRIBUTES: {shown} is left out, since it is not of the form name=value. "
-            "Separate the pairs by commas, and write a comma inside of a value as %2C."
-        )
-    # The SDK complains about what a trailing comma leaves, too, which is harmless.
-    blank = {item for item in environ.get("OTEL_RESOURCE_ATTRIBUTES", "").split(",") if not item.strip()}
-    return malformed | blank
-
-
-def _unknown_detectors(environ: Mapping[str, str], warn: Warn) -> set[str]:
-    variable, group = "OTEL_EXPERIMENTAL_RESOURCE_DETECTORS", "opentelemetry_resource_detector"
-    names = {name.strip() for name in read(environ, variable).split(",")}
-    unknown = {name for name in names - {"", "*"} if find_entry_point(group, name) is None}
-    if unknown:
-        shown = ", ".join(map(repr, sorted(unknown)))
-        known = entry_point_names(group)
-        warn(f"{variable}: {shown} is not installed and is left out. Installed are: {known}.")
-    return unknown | {""}
-
-
-@contextmanager
-def _without_the_sdks_words_on(told: set[str]) -> Iterator[None]:
-    """Hold back the SDK's warnings about ``told``: they lack the variable's name, and ours was given."""
-    logger = logging.getLogger("opentelemetry.sdk.resources")
-
-    def is_news(record: logging.LogRecord) -> bool:
-        return not (isinstance(record.args, tuple) and record.args and record.args[0] in told)
-
-    logger.addFilter(is_news)
-    try:
-        yield
-    finally:
-        logger.removeFilter(is_news)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from .._config.environment import find_entry_point, import_module
 from .._config.otlp import CREDENTIAL_PROVIDERS, OtlpTarget
 from .._runtime.guard import from_signal_handler
+from .._runtime.imports import find_entry_point, import_module
 
 
 class CredentialError(Exception):

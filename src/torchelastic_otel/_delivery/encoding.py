@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-from .._config.environment import import_module
 from .._runtime.guard import note_internal_error
+from .._runtime.imports import import_module
 
 _SERVICES = {"logs": ("logs", "Logs"), "traces": ("trace", "Trace"), "metrics": ("metrics", "Metrics")}
 FIELDS = {

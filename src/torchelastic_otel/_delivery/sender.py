@@ -20,9 +20,10 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Literal, Protocol
 from urllib.parse import urlsplit
 
-from .._config.environment import Signal, import_module
+from .._config.environment import Signal
 from .._config.otlp import OtlpTarget
 from .._runtime.guard import from_signal_handler
+from .._runtime.imports import import_module
 from .credentials import channel_credentials, provided_credentials
 from .encoding import service_message, service_names
 

@@ -20,13 +20,13 @@ from .._config.environment import (
     read,
     sdk_disabled,
 )
-from .._config.resource import build_resource
+from .._config.exporters import ExporterPlan, plan_exporters
 from .._config.settings import Settings, read_settings
 from .._contract import DESTINATION
 from .._delivery.outbox import NAMES
 from .._delivery.spool import SpoolError, directory_of, on_network_filesystem, orphans
 from .._delivery.spool.files import check_directory
-from .._telemetry.exporters import ExporterPlan, plan_exporters
+from .._telemetry.resource import build_resource
 from .._version import __version__
 from .probe import Probes
 from .report import Check, Report

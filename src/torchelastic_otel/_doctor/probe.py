@@ -7,10 +7,11 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from .._config.environment import Signal, importing
+from .._config.environment import Signal
 from .._config.otlp import OtlpTarget
 from .._contract import SCOPE
 from .._delivery.spool import destination_of
+from .._runtime.imports import importing
 from .._version import __version__
 from .advice import Advice
 from .network import (

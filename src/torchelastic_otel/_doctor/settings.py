@@ -10,10 +10,11 @@ from urllib.parse import unquote, unquote_plus
 
 from .._config import environment as env
 from .._config.environment import SIGNALS, Signal, read
+from .._config.exporters import ExporterPlan
 from .._config.otlp import LONGEST_TIMEOUT_S, OtlpTarget, first_set
 from .._config.settings import Settings
 from .._delivery.spool import default_directory, destination_of
-from .._telemetry.exporters import ExporterPlan
+from .._telemetry import sdk_objects
 from .._telemetry.metric_export import metric_exporter
 from .report import Check, Setting
 
@@ -140,11 +141,11 @@ def _source_of(attribute: str, environ: Mapping[str, str]) -> str:
 
 def read_the_rest(environ: Mapping[str, str], warn: Callable[[str], None]) -> None:
     """Read what else a job would read, for the warnings that this gives."""
-    env.sampler_from_env(environ, warn)
-    env.id_generator_from_env(environ, warn)
-    env.span_limits_from_env(environ, warn)
+    sdk_objects.sampler_from_env(environ, warn)
+    sdk_objects.id_generator_from_env(environ, warn)
+    sdk_objects.span_limits_from_env(environ, warn)
     env.log_limits_from_env(environ, warn)
-    env.exemplar_filter_from_env(environ, warn)
+    sdk_objects.exemplar_filter_from_env(environ, warn)
     env.batch_settings("traces", environ, warn)
     env.batch_settings("logs", environ, warn)
     env.metric_export_interval_s(environ, warn)

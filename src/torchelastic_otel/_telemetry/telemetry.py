@@ -21,6 +21,7 @@ from .._job.translate import Event
 from .._runtime.guard import say_once
 from .._values import AttributeValue
 from .._version import __version__
+from . import sdk_objects
 from .batcher import Batcher, Export
 from .flusher import Flusher
 from .log_sinks import (
@@ -43,8 +44,8 @@ if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext, Tracer, TracerProvider
 
     from .._config.environment import Signal
+    from .._config.exporters import ExporterPlan
     from .._delivery.outbox import Outbox
-    from .exporters import ExporterPlan
 
 
 _METRIC_EXPORT_TIMEOUT_MS = 30_000
@@ -93,7 +94,7 @@ class Telemetry:
         self._environ = environ
         self._warn = warn
         self.disabled = env.sdk_disabled(environ, warn)
-        env.import_trace_sdk()
+        sdk_objects.import_trace_sdk()
         self.ids = NextIds()
         self.max_span_events: int | None = 128
         self.exports_spans = True
@@ -153,17 +154,17 @@ class Telemetry:
     def _own_tracer(self) -> Tracer:
         from opentelemetry.sdk.trace import TracerProvider
 
-        generator: IdGenerator | None = env.id_generator_from_env(self._environ, self._warn)
+        generator: IdGenerator | None = sdk_objects.id_generator_from_env(self._environ, self._warn)
         if generator is not None:
             say_once(
                 "foreign ids",
                 "OTEL_PYTHON_ID_GENERATOR names another id generator: this job's nodes do not share a trace.",
             )
-        limits = env.span_limits_from_env(self._environ, self._warn)
+        limits = sdk_objects.span_limits_from_env(self._environ, self._warn)
         self.max_span_events = limits.max_events
         provider = TracerProvider(
             resource=self.resource,
-            sampler=env.sampler_from_env(self._environ, self._warn),
+            sampler=sdk_objects.sampler_from_env(self._environ, self._warn),
             id_generator=generator or self.ids,  # type: ignore[arg-type]  # a duck: importing IdGenerator loads the SDK
             span_limits=limits,
             shutdown_on_exit=False,
@@ -189,7 +190,7 @@ class Telemetry:
     def resource(self) -> Resource:
         """The resource of what the bridge sends by itself."""
         if self._resource is None:
-            from .._config.resource import build_resource
+            from .resource import build_resource
 
             self._resource = build_resource(self._environ, self._warn)
         return self._resource
@@ -198,7 +199,8 @@ class Telemetry:
         self, signal: Signal, adapt: Callable[[Any], Export[Any]]
     ) -> tuple[Outbox | None, list[Batcher[Any]]]:
         """Return where a signal goes by OTLP, and where by other exporters."""
-        from .exporters import load_exporter, plan_exporters
+        from .._config.exporters import plan_exporters
+        from .exporters import load_exporter
 
         outbox: Outbox | None = None
         batchers: list[Batcher[Any]] = []
@@ -298,7 +300,7 @@ class Telemetry:
             flusher.end()
 
     def _make_meter(self, provider: MeterProvider | None) -> Meter | None:
-        from .exporters import plan_exporters
+        from .._config.exporters import plan_exporters
 
         if self.disabled:
             return None
@@ -327,7 +329,7 @@ class Telemetry:
         from .metric_export import metric_exporter, view_without_random
 
         # Left to read these itself, the SDK raises for wrong ones.
-        exemplars = env.exemplar_filter_from_env(self._environ, self._warn)
+        exemplars = sdk_objects.exemplar_filter_from_env(self._environ, self._warn)
         # The interval is the flusher's: the reader's own timer would go on in forked workers.
         readers: list[MetricReader] = []
         for plan in plans:

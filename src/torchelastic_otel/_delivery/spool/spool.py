@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ... import _contract as c
-from ..._config.environment import importing
+from ..._runtime.imports import importing
 from . import files
 from .files import SpoolError, StoreLock
 from .items import Destination, Item

@@ -1,0 +1,80 @@
+"""The public functions: what ``torchelastic_otel`` offers to programs.
+
+Nothing heavy is imported before a function is called: importing the package is cheap in every process.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from ._torch.hooks import hooks, watch_imports
+
+if TYPE_CHECKING:
+    from contextvars import Token
+
+    from opentelemetry._logs import LoggerProvider
+    from opentelemetry.context import Context
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.trace import TracerProvider
+
+
+def instrument(
+    *,
+    tracer_provider: TracerProvider | None = None,
+    logger_provider: LoggerProvider | None = None,
+    meter_provider: MeterProvider | None = None,
+) -> None:
+    """Export the events of every job that this process launches, whatever their event log handler.
+
+    A job's own handler (``console``, say) goes on as before.
+
+    Args:
+        tracer_provider: takes the spans; default: the program's global provider if it has set one, else one
+            built from the ``OTEL_*`` variables and set nowhere.
+        logger_provider: takes the log records; likewise.
+        meter_provider: takes the measurements; likewise.
+    """
+    from ._intake.bridge import use_providers
+
+    if tracer_provider is not None or logger_provider is not None or meter_provider is not None:
+        from ._telemetry.providers import Providers
+
+        use_providers(Providers(tracer_provider, logger_provider, meter_provider))
+    watch_imports()
+    hooks.every_job = True
+
+
+def uninstrument() -> None:
+    """Undo ``instrument``: torch is as it was before. What was recorded is sent first."""
+    from ._intake.bridge import use_providers
+
+    hooks.every_job = False
+    hooks.release()
+    use_providers(None)
+
+
+def flush(timeout_s: float = 5.0) -> bool:
+    """Send what was recorded so far; False if that took longer than ``timeout_s`` seconds.
+
+    Not needed at the end of a process, which flushes by itself.
+    """
+    from ._intake.bridge import bridge
+
+    return bridge().flush(timeout_s)
+
+
+def attach_worker_context() -> Token[Context]:
+    """In a worker: make the worker's span the parent of the script's own spans and logs.
+
+    Reads the context that the agent put into this process's environment (``TRACEPARENT``, ``TRACESTATE``,
+    ``BAGGAGE``; OpenTelemetry's specification of environment variables as propagation carriers), with the
+    propagators of ``OTEL_PROPAGATORS``. Where there is none, the current context stays.
+
+    Returns:
+        A token for ``opentelemetry.context.detach``; most scripts need no detaching.
+    """
+    from opentelemetry import context, propagate
+
+    carrier = {key.lower().replace("_", "-"): value for key, value in os.environ.items()}
+    return context.attach(propagate.extract(carrier, context.get_current()))

@@ -1,0 +1,84 @@
+"""The resource of what the bridge sends, in the SDK's form."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from .._config.environment import Warn, read
+from .._config.resource import attribute_items, is_pair, resource_attributes, users_attributes
+from .._runtime.guard import say_once
+from .._runtime.imports import entry_point_names, find_entry_point
+from .._values import clean_text
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.resources import Resource
+
+
+def build_resource(environ: Mapping[str, str], warn: Warn | None = None) -> Resource:
+    """Return the resource: ``resource_attributes``, the SDK's own, and those of the user's detectors.
+
+    Detectors are named in ``OTEL_EXPERIMENTAL_RESOURCE_DETECTORS``; what they find stands unless the user
+    says otherwise. They may be slow (the SDK gives each 5 s): call this on a thread that may wait. What is
+    wrong in the variables is one warning each, through ``warn`` or else in this package's log.
+    """
+    from opentelemetry.sdk.resources import Resource
+
+    warn = warn or (lambda text: say_once(text, text))
+    told = _malformed(environ, warn) | _unknown_detectors(environ, warn)
+    with _without_the_sdks_words_on(told):
+        base = Resource.create()
+    ours = resource_attributes(environ)
+    merged: dict[str, Any] = {**ours, **base.attributes, **users_attributes(environ)}
+    # The SDK makes up both of these where nobody names them (the second in newer versions).
+    if str(base.attributes.get("service.name", "")).startswith("unknown_service"):
+        merged["service.name"] = ours["service.name"]
+    merged["service.instance.id"] = ours["service.instance.id"]
+    return Resource({name: _cleaned(value) for name, value in merged.items()}, base.schema_url)
+
+
+def _cleaned(value: Any) -> Any:
+    if isinstance(value, str):
+        return clean_text(value)
+    return [_cleaned(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _malformed(environ: Mapping[str, str], warn: Warn) -> set[str]:
+    malformed = {item for item in attribute_items(environ) if not is_pair(item)}
+    if malformed:
+        shown = ", ".join(repr(item.strip()) for item in sorted(malformed))
+        warn(
+            f"OTEL_RESOURCE_ATTRIBUTES: {shown} is left out, since it is not of the form name=value. "
+            "Separate the pairs by commas, and write a comma inside of a value as %2C."
+        )
+    # The SDK complains about what a trailing comma leaves, too, which is harmless.
+    blank = {item for item in environ.get("OTEL_RESOURCE_ATTRIBUTES", "").split(",") if not item.strip()}
+    return malformed | blank
+
+
+def _unknown_detectors(environ: Mapping[str, str], warn: Warn) -> set[str]:
+    variable, group = "OTEL_EXPERIMENTAL_RESOURCE_DETECTORS", "opentelemetry_resource_detector"
+    names = {name.strip() for name in read(environ, variable).split(",")}
+    unknown = {name for name in names - {"", "*"} if find_entry_point(group, name) is None}
+    if unknown:
+        shown = ", ".join(map(repr, sorted(unknown)))
+        known = entry_point_names(group)
+        warn(f"{variable}: {shown} is not installed and is left out. Installed are: {known}.")
+    return unknown | {""}
+
+
+@contextmanager
+def _without_the_sdks_words_on(told: set[str]) -> Iterator[None]:
+    """Hold back the SDK's warnings about ``told``: they lack the variable's name, and ours was given."""
+    logger = logging.getLogger("opentelemetry.sdk.resources")
+
+    def is_news(record: logging.LogRecord) -> bool:
+        return not (isinstance(record.args, tuple) and record.args and record.args[0] in told)
+
+    logger.addFilter(is_news)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_news)
