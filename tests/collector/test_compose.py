@@ -12,8 +12,7 @@ import pytest
 import yaml
 from compose_spec import PyCompose
 
-from tests.collector.test_configurations import BLOCKS
-from tests.support.backends import CONFIGS, Program, backend, ended, fetch, tool
+from tests.support.backends import CONFIGS, README_BLOCKS, Program, backend, ended, fetch, tool
 from tests.support.harness import clean_environment, free_port
 
 FILES = {name: CONFIGS / name / "compose.yaml" for name in ("jaeger", "grafana")}
@@ -49,7 +48,7 @@ def test_it_is_a_compose_file(name: str) -> None:
 
 def test_the_readmes_commands_name_these_files() -> None:
     """Each `docker compose` command of the README, from the directory that it is run in."""
-    commands = [text for marks, text in BLOCKS if marks == ["compose"]]
+    commands = [text for marks, text in README_BLOCKS if marks == ["compose"]]
     named = [
         CONFIGS / path for text in commands for path in re.findall(r"docker compose -f (\S+) up -d", text)
     ]

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.backends import CONFIGS, backend, collector, tool
-from tests.support.harness import clean_environment, free_port
+from tests.support.backends import CONFIGS, README, README_BLOCKS, backend, collector, settings, tool
+from tests.support.harness import clean_environment
 from tests.support.otlp_requests import certificates, log_request, post
 
 BASES = ["agent.yaml", "gateway.yaml"]
@@ -21,12 +21,7 @@ STAGES = ["redaction.yaml", "sampling.yaml"]
 DESTINATIONS = sorted(path.name for path in CONFIGS.glob("to-*.yaml"))
 FILES = [*BASES, *STAGES, *DESTINATIONS]
 
-README = (CONFIGS / "README.md").read_text()
-BLOCKS: list[tuple[list[str], str]] = [
-    (marks.split(), text)
-    for marks, text in re.findall(r"^```bash ?([^\n]*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-]
-TO_START = [text for marks, text in BLOCKS if marks[0] == "otelcol"]
+TO_START = [text for marks, text in README_BLOCKS if marks[0] == "otelcol"]
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +38,7 @@ def test_the_readmes_certificate_and_token_are_good(tmp_path: Path) -> None:
     """A sender that trusts the certificate, under a name that it has, and knows the token is let in."""
     if shutil.which("openssl") is None:
         pytest.skip("openssl, which the README's commands use, is not on this machine")
-    [commands] = [text for marks, text in BLOCKS if marks == ["openssl"]]
+    [commands] = [text for marks, text in README_BLOCKS if marks == ["openssl"]]
     subprocess.run(["bash", "-ec", commands], cwd=tmp_path, check=True, capture_output=True)
     token, certificate = (tmp_path / "token").read_text().strip(), str(tmp_path / "tls.crt")
     environ = {
@@ -54,20 +49,6 @@ def test_the_readmes_certificate_and_token_are_good(tmp_path: Path) -> None:
     with collector([CONFIGS / "gateway.yaml"], tmp_path / "gateway", environ, tls=True) as gateway:
         url = gateway.http_endpoint.replace("127.0.0.1", "localhost")
         assert post(url, log_request("hello"), certificate, Authorization=f"Bearer {token}") == 200
-
-
-def settings(directory: Path) -> dict[str, str]:
-    """Variables with which no collector of a test gets in the way of another, or of one that a user runs."""
-    ports = [free_port() for _ in range(4)]
-    return {
-        "LISTEN_GRPC": f"127.0.0.1:{ports[0]}",
-        "LISTEN_HTTP": f"127.0.0.1:{ports[1]}",
-        "LISTEN_HEALTH": f"127.0.0.1:{ports[2]}",
-        "METRICS_PORT": str(ports[3]),
-        "QUEUE_DIR": str(directory / "queue"),
-        "FILE_DIR": str(directory),
-        "VENDOR_ENDPOINT": "http://127.0.0.1:9",
-    }
 
 
 def validate(files: list[str], environ: dict[str, str]) -> str:
@@ -135,7 +116,7 @@ def test_the_readmes_commands_start(text: str, tls: dict[str, str], tmp_path: Pa
 
 def test_every_command_of_the_readme_is_tried() -> None:
     """By a test of this file, of the delivery, of the compose files or of the manifests."""
-    kinds = [" ".join(marks) for marks, _ in BLOCKS]
+    kinds = [" ".join(marks) for marks, _ in README_BLOCKS]
     assert sorted(set(kinds)) == [
         "compose", "kubernetes", "openssl", "otelcol", "otelcol agent", "otelcol gateway",
         "torchrun collector", "torchrun grafana", "torchrun jaeger",

@@ -17,9 +17,9 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality
 
 from otlp_receiver import OtlpReceiver
-from tests.collector.test_configurations import BLOCKS
 from tests.support.backends import (
     CONFIGS,
+    README_BLOCKS,
     Jaeger,
     Line,
     Loki,
@@ -209,7 +209,7 @@ def test_the_provisioned_query_leads_from_a_span_to_its_logs(journey: Journey) -
 
 def readme_block(kind: str) -> str:
     """Return a command of collector-config/README.md, with the torchrun of the Python that runs the tests."""
-    [text] = [text for marks, text in BLOCKS if marks == ["torchrun", kind]]
+    [text] = [text for marks, text in README_BLOCKS if marks == ["torchrun", kind]]
     return text.replace("torchrun ", f"{sys.executable} -m {TORCHRUN} ")
 
 

@@ -14,8 +14,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from tests.collector.test_configurations import BLOCKS, settings
-from tests.support.backends import CONFIGS, tool
+from tests.support.backends import CONFIGS, README_BLOCKS, settings, tool
 from tests.support.harness import clean_environment
 from torchelastic_otel._config.resource import resource_attributes
 
@@ -171,7 +170,9 @@ def test_the_gateways_volume_has_room_for_its_queues() -> None:
 
 def test_the_readmes_commands_make_the_secrets_that_pods_ask_for() -> None:
     """Every secret by its name, with every key, in the namespace of the pods."""
-    commands = "\n".join(text for marks, text in BLOCKS if marks == ["kubernetes"]).replace("\\\n", " ")
+    commands = "\n".join(text for marks, text in README_BLOCKS if marks == ["kubernetes"]).replace(
+        "\\\n", " "
+    )
     made = {
         name: set(re.findall(r"--from-(?:file|literal)=([\w.]+)", arguments))
         for namespace, name, arguments in re.findall(

@@ -10,9 +10,6 @@ import math
 import os
 import re
 import socket
-import subprocess
-import sys
-import textwrap
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import FrozenInstanceError
@@ -20,8 +17,6 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
 import pytest
-import trustme
-from cryptography.hazmat.primitives import serialization
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import BatchLogRecordProcessor, SimpleLogRecordProcessor
 from opentelemetry.sdk.metrics import MeterProvider
@@ -31,7 +26,10 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
 from opentelemetry.trace import Link
 
-from otlp_receiver import MetricPoint, OtlpReceiver, Request, TlsFiles
+from otlp_receiver import MetricPoint, OtlpReceiver, Request
+from tests.support.credentials import PROVIDER_POINTS, PROVIDERS, Authority
+from tests.support.harness import free_port
+from tests.support.programs import python
 from torchelastic_otel._config.environment import (
     BatchSettings,
     LogLimits,
@@ -98,42 +96,6 @@ def env(monkeypatch: pytest.MonkeyPatch) -> SetEnv:
                 monkeypatch.setenv(name, value)
 
     return set_env
-
-
-class Authority:
-    """A certificate authority with a server's certificate and a client's, as PEM files."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(exist_ok=True)
-        authority = trustme.CA()
-        server, client = (
-            authority.issue_cert("127.0.0.1", "localhost"),
-            authority.issue_cert("client.example"),
-        )
-        self.ca = folder / "ca.pem"
-        authority.cert_pem.write_to_path(self.ca)
-        self.server_certificate, self.server_key = folder / "server.pem", folder / "server.key"
-        server.cert_chain_pems[0].write_to_path(self.server_certificate)
-        server.private_key_pem.write_to_path(self.server_key)
-        self.certificate, self.key = folder / "client.pem", folder / "client.key"
-        client.cert_chain_pems[0].write_to_path(self.certificate)
-        client.private_key_pem.write_to_path(self.key)
-        self.combined = folder / "combined.pem"
-        client.private_key_and_cert_chain_pem.write_to_path(self.combined)
-        self.encrypted_key = folder / "encrypted.key"
-        key = serialization.load_pem_private_key(client.private_key_pem.bytes(), None)
-        self.encrypted_key.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.BestAvailableEncryption(b"secret"),
-            )
-        )
-
-    def server(self, *, demand_client: bool = False) -> OtlpReceiver:
-        """Return a receiver with TLS."""
-        files = TlsFiles(self.server_certificate, self.server_key, self.ca if demand_client else None)
-        return OtlpReceiver(tls=files)
 
 
 @pytest.fixture(scope="session")
@@ -261,29 +223,6 @@ def assert_refused(signal: Signal, *names: str) -> str:
     return warning
 
 
-def closed_port() -> int:
-    """Return a port where nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def python(code: str, **variables: str) -> str:
-    """Run ``code`` in a new process, where nothing is imported yet; return what it printed."""
-    path = os.pathsep.join(entry for entry in sys.path if entry)
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        env={**os.environ, "PYTHONPATH": path, **variables},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 # --- which exporters ------------------------------------------------------------------------------
 
 
@@ -405,7 +344,7 @@ def test_endpoint_is_where_it_goes(
     endpoint = receiver.grpc_endpoint if protocol == "grpc" else receiver.http_endpoint
     if protocol != "grpc" and form == "own":
         endpoint += f"/v1/{signal}"
-    nowhere = f"http://127.0.0.1:{closed_port()}"
+    nowhere = f"http://127.0.0.1:{free_port()}"
     env(named(form, signal, "ENDPOINT", f" {endpoint} ", other=nowhere), OTEL_EXPORTER_OTLP_PROTOCOL=protocol)
     assert send(signal) == []
     assert only_request(receiver, signal).protocol == protocol
@@ -916,35 +855,6 @@ def test_tls_files_are_not_looked_at_without_tls(env: SetEnv, receiver: OtlpRece
     env(endpoint_of(receiver, protocol), OTEL_EXPORTER_OTLP_CERTIFICATE="/nowhere")
     assert send("logs") == []
     assert len(receiver.logs) == 1
-
-
-PROVIDERS = """
-    import os
-
-    def credentials():
-        import grpc
-        with open(os.environ["VENDOR_CA"], "rb") as file:
-            return grpc.ssl_channel_credentials(file.read())
-
-    def session():
-        import requests
-        session = requests.Session()
-        session.headers["x-vendor"] = "token"
-        return session
-
-    def wrong():
-        return 1
-
-    def broken():
-        raise RuntimeError("no token")
-    """
-PROVIDER_POINTS = """
-    [opentelemetry_otlp_credential_provider]
-    vendor_grpc = vendor_stuff:credentials
-    vendor_http = vendor_stuff:session
-    wrong = vendor_stuff:wrong
-    broken = vendor_stuff:broken
-    """
 
 
 def provider_variable(form: str, signal: str, protocol: str) -> str:

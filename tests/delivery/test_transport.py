@@ -28,7 +28,9 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from otlp_receiver import OtlpReceiver, Request, TlsFiles
-from tests.config.test_configuration import PROVIDER_POINTS, PROVIDERS, Authority, closed_port, python
+from tests.support.credentials import PROVIDER_POINTS, PROVIDERS, Authority
+from tests.support.harness import free_port
+from tests.support.programs import python
 from torchelastic_otel._config.environment import Signal
 from torchelastic_otel._config.otlp import OtlpTarget, Protocol, plan_otlp
 from torchelastic_otel._delivery.credentials import CredentialError
@@ -521,7 +523,7 @@ def test_retry_info_is_read(
 @each_protocol
 def test_refused_connection_is_to_be_retried(protocol: Protocol) -> None:
     """The message says what happened, without the path, which may hold secrets."""
-    answer = send_to(target_of(f"http://127.0.0.1:{closed_port()}/secret", protocol))
+    answer = send_to(target_of(f"http://127.0.0.1:{free_port()}/secret", protocol))
     assert answer.kind == "retry"
     assert "refused" in answer.message
     assert "secret" not in answer.message
@@ -584,7 +586,7 @@ def test_server_that_speaks_another_language_is_to_be_retried() -> None:
 
 def test_grpc_server_that_comes_back_is_found_at_once() -> None:
     """However long it was away: the next attempt connects, and waits for no channel to do so."""
-    port = closed_port()
+    port = free_port()
     target = target_of(f"http://127.0.0.1:{port}", "grpc")
     senders = [make_sender("logs", target), make_sender("traces", target)]
     for _ in range(4):

@@ -11,7 +11,7 @@ import pytest
 
 from otlp_receiver import LogRecord, OtlpReceiver, Span
 from show import show
-from tests.support.example_runs import PROJECT, run
+from tests.support.example_runs import DEMO_NODE_0, DEMO_NODE_1, PROJECT, run, tree_of
 
 EXAMPLES = PROJECT / "examples"
 
@@ -125,45 +125,6 @@ def test_show() -> None:
     assert run("python examples/show.py bash -c 'exit 3'").returncode == 3
 
 
-TIMES = r"[\d.]+ s [\d.]+ s ━+"
-NODE_0 = [
-    rf"node 0 on \S+, agent \d+ {TIMES} succeeded",
-    rf"rendezvous, round 0, as node 0 of 2 {TIMES} succeeded",
-    rf"workers, generation 1 {TIMES} interrupted",
-    rf"worker 0, pid \d+ {TIMES} interrupted",
-    rf"worker 1, pid \d+ {TIMES} interrupted",
-    rf"rendezvous, round 1, as node 0 of 2 {TIMES} succeeded",
-    rf"workers, generation 2 {TIMES} succeeded",
-    r"Workers restarted for a membership change "
-    r"\(127\.0\.0\.1_\d+_0 of the last round asked to join again\): generation 2 runs after [\d.]+ s",
-    rf"worker 0, pid \d+ {TIMES} succeeded",
-    rf"worker 1, pid \d+ {TIMES} succeeded",
-]
-NODE_1 = [
-    rf"node 1 on \S+, agent \d+ {TIMES} succeeded",
-    rf"rendezvous, round 0, as node 1 of 2 {TIMES} succeeded",
-    rf"workers, generation 1 {TIMES} failed",
-    rf"worker 2, pid \d+ {TIMES} terminated",
-    r"Worker 2 \(local rank 0, pid \d+\) on \S+ was stopped by its agent after another worker's death: "
-    r"killed by SIGTERM",
-    rf"worker 3, pid \d+ {TIMES} failed",
-    r"Worker 3 \(local rank 1, pid \d+\) on \S+ died of RuntimeError: the loss is NaN at step 5",
-    rf"rendezvous, round 1, as node 1 of 2 {TIMES} succeeded",
-    rf"workers, generation 2 {TIMES} succeeded",
-    r"Workers restarted after a worker's failure: generation 2 runs after [\d.]+ s",
-    rf"worker 2, pid \d+ {TIMES} succeeded",
-    rf"worker 3, pid \d+ {TIMES} succeeded",
-    r"node 0: succeeded after 1 restart node 1: succeeded after 1 restart "
-    r"Workers ran \d+% of the time, not in: "
-    r"(?:(?:worker failure|startup|membership change|shutdown) [\d.]+ s(?:, )?){3,}",
-]
-
-
-def tree_of(text: str) -> str:
-    """Return the tree without its branches, line ends and paddings: where lines wrap depends on names."""
-    return " ".join(re.sub("[│├└─]", " ", text[text.index("\nnode 0 ") :]).split())
-
-
 @pytest.mark.e2e
 def test_demo() -> None:
     """The whole story is there: who failed, of what, who was stopped for it, and that all recovered."""
@@ -172,7 +133,7 @@ def test_demo() -> None:
     assert re.search(
         r"^ +\d+\.\d s  agent \d+  Worker 3 .* died of RuntimeError", result.stdout, re.MULTILINE
     )
-    assert re.fullmatch(" ".join(NODE_0 + NODE_1), tree_of(result.stdout)), result.stdout
+    assert re.fullmatch(" ".join(DEMO_NODE_0 + DEMO_NODE_1), tree_of(result.stdout)), result.stdout
     assert max(map(len, result.stdout.splitlines())) <= 100
     assert "\x1b" not in result.stdout
     assert result.stderr == ""

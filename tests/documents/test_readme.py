@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from otlp_receiver import OtlpReceiver
-from tests.documents.test_examples import NODE_0, NODE_1, tree_of
-from tests.support.example_runs import PROJECT, run
+from tests.support.example_runs import DEMO_NODE_0, DEMO_NODE_1, PROJECT, run, tree_of
 
 README = (PROJECT / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)( run)?\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
@@ -66,7 +65,7 @@ def test_all_blocks_are_run() -> None:
 def test_demo_output_is_of_the_demo() -> None:
     """What is shown of it is what ``test_demo`` finds in a real run."""
     [shown] = [text for language, _, text in BLOCKS if language == "text"]
-    assert re.fullmatch(" ".join([NODE_0[0], "…", *NODE_1]), tree_of(shown))
+    assert re.fullmatch(" ".join([DEMO_NODE_0[0], "…", *DEMO_NODE_1]), tree_of(shown))
     assert max(map(len, shown.splitlines())) <= 100
 
 

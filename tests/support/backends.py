@@ -34,6 +34,8 @@ from tests.support.programs import Program, backend, ended, fetch, poll, tool
 
 __all__ = [
     "CONFIGS",
+    "README",
+    "README_BLOCKS",
     "Collector",
     "Jaeger",
     "Line",
@@ -50,10 +52,17 @@ __all__ = [
     "poll",
     "prometheus",
     "relay",
+    "settings",
     "tool",
 ]
 
 CONFIGS = Path(__file__).parents[2] / "collector-config"
+README = (CONFIGS / "README.md").read_text()
+README_BLOCKS: list[tuple[list[str], str]] = [
+    (marks.split(), text)
+    for marks, text in re.findall(r"^```bash ?([^\n]*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+]
+"""The commands of the README, each block with the words beside its language."""
 
 # The Collector
 
@@ -73,6 +82,20 @@ class Collector:
         lines = fetch(self.metrics).decode().splitlines()
         series = [line for line in lines if re.match(rf"{name}[{{ ]", line) and label in line]
         return sum(float(line.rpartition(" ")[2]) for line in series)
+
+
+def settings(directory: Path) -> dict[str, str]:
+    """Variables with which no collector of a test gets in the way of another, or of one that a user runs."""
+    ports = [free_port() for _ in range(4)]
+    return {
+        "LISTEN_GRPC": f"127.0.0.1:{ports[0]}",
+        "LISTEN_HTTP": f"127.0.0.1:{ports[1]}",
+        "LISTEN_HEALTH": f"127.0.0.1:{ports[2]}",
+        "METRICS_PORT": str(ports[3]),
+        "QUEUE_DIR": str(directory / "queue"),
+        "FILE_DIR": str(directory),
+        "VENDOR_ENDPOINT": "http://127.0.0.1:9",
+    }
 
 
 @contextlib.contextmanager

@@ -13,6 +13,8 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+import sys
+import textwrap
 import threading
 import time
 import urllib.parse
@@ -168,3 +170,18 @@ def poll(ask: Callable[[], Found], enough: Callable[[Found], bool], what: str) -
         if time.monotonic() > deadline:
             pytest.fail(f"{what}: not in {TIMEOUT_S:g} s, only {found!r}")
         time.sleep(0.1)
+
+
+def python(code: str, **variables: str) -> str:
+    """Run ``code`` in a new process, where nothing is imported yet; return what it printed."""
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        env={**os.environ, "PYTHONPATH": path, **variables},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
