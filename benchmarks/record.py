@@ -19,11 +19,7 @@ os.environ.update(OTEL_TRACES_EXPORTER="none", OTEL_METRICS_EXPORTER="none", OTE
 warnings.simplefilter("ignore")
 
 from opentelemetry.sdk._logs import LoggerProvider, LoggingHandler  # noqa: E402  # after the environment
-from opentelemetry.sdk._logs.export import (  # noqa: E402
-    BatchLogRecordProcessor,
-    LogRecordExporter,
-    LogRecordExportResult,
-)
+from opentelemetry.sdk._logs.export import BatchLogRecordProcessor, LogRecordExporter, LogRecordExportResult  # noqa: E402
 from torch.distributed.elastic import events as torch_events  # noqa: E402
 from torch.distributed.elastic.events import handlers  # noqa: E402
 from torch.distributed.elastic.events.api import Event, EventSource  # noqa: E402

@@ -29,22 +29,12 @@ from torchelastic_otel._intake.bridge import EVENT, TEXT, Bridge
 from torchelastic_otel._intake.recording import OtelHandler, submit_event, submit_rendezvous_event
 from torchelastic_otel._job.engine import Engine
 from torchelastic_otel._runtime import guard as _guard
-from torchelastic_otel._runtime.guard import (
-    from_signal_handler,
-    guarded,
-    note_internal_error,
-    say_once,
-)
+from torchelastic_otel._runtime.guard import from_signal_handler, guarded, note_internal_error, say_once
 from torchelastic_otel._telemetry.batcher import Batcher
 from torchelastic_otel._telemetry.flusher import Flusher
 from torchelastic_otel._telemetry.providers import Providers
 from torchelastic_otel._torch.launcher_signals import SignalWatch
-from torchelastic_otel.events import (
-    Event,
-    EventSource,
-    NodeState,
-    RdzvEvent,
-)
+from torchelastic_otel.events import Event, EventSource, NodeState, RdzvEvent
 
 LONG_S = 60.0
 """Longest time that anything here may take on a busy machine; nothing waits for it to pass."""

@@ -23,12 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from torchelastic_otel import events
-from torchelastic_otel.events import (
-    Event,
-    EventSource,
-    NodeState,
-    RdzvEvent,
-)
+from torchelastic_otel.events import Event, EventSource, NodeState, RdzvEvent
 
 SOURCES = str(Path(events.__file__).parents[1])
 

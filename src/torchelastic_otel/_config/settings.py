@@ -7,12 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from .environment import (
-    Warn,
-    read,
-    read_number,
-    wrong_value,
-)
+from .environment import Warn, read, read_number, wrong_value
 
 _PREFIX = "TORCHELASTIC_OTEL_"
 _TRUE = ("true", "1", "yes", "on")

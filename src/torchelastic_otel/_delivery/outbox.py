@@ -17,13 +17,7 @@ from .._runtime.own_thread import as_own_thread, loaded
 from .backoff import Backoff
 from .disk_or_memory import Store
 from .encoding import Encoded
-from .spool import (
-    Item,
-    Spool,
-    SpoolError,
-    assemble_readable,
-    fitting,
-)
+from .spool import Item, Spool, SpoolError, assemble_readable, fitting
 
 if TYPE_CHECKING:
     from .sender import Answer, Sender

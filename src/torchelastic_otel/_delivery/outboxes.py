@@ -12,14 +12,7 @@ from .backoff import Backoff
 from .disk_or_memory import Store
 from .outbox import NAMES, Outbox
 from .recovery import Recovery
-from .spool import (
-    Destination,
-    Spool,
-    destination_of,
-    directory_of,
-    make_room,
-    on_network_filesystem,
-)
+from .spool import Destination, Spool, destination_of, directory_of, make_room, on_network_filesystem
 
 if TYPE_CHECKING:
     from .._config.otlp import OtlpTarget

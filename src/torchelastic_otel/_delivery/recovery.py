@@ -14,15 +14,7 @@ from typing import TYPE_CHECKING
 
 from .._runtime.guard import logger, note_internal_error, say_once
 from .._runtime.own_thread import as_own_thread
-from .spool import (
-    Destination,
-    Item,
-    Spool,
-    SpoolError,
-    assemble_readable,
-    fitting,
-    orphans,
-)
+from .spool import Destination, Item, Spool, SpoolError, assemble_readable, fitting, orphans
 
 if TYPE_CHECKING:
     from .sender import Sender

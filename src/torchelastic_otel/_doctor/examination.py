@@ -14,12 +14,7 @@ from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
 
-from .._config.environment import (
-    SIGNALS,
-    Signal,
-    read,
-    sdk_disabled,
-)
+from .._config.environment import SIGNALS, Signal, read, sdk_disabled
 from .._config.exporters import ExporterPlan, plan_exporters
 from .._config.settings import Settings, read_settings
 from .._contract import DESTINATION
@@ -30,12 +25,7 @@ from .._telemetry.resource import build_resource
 from .._version import __version__
 from .probe import Probes
 from .report import Check, Report
-from .settings import (
-    Redactor,
-    effective_settings,
-    oddities,
-    read_the_rest,
-)
+from .settings import Redactor, effective_settings, oddities, read_the_rest
 
 _OLDEST_TORCH = (2, 8)
 

@@ -14,14 +14,7 @@ from .._delivery.spool import destination_of
 from .._runtime.imports import importing
 from .._version import __version__
 from .advice import Advice
-from .network import (
-    Address,
-    Listener,
-    address_of,
-    connect,
-    proxy_of,
-    what_listens,
-)
+from .network import Address, Listener, address_of, connect, proxy_of, what_listens
 from .report import Check
 
 if TYPE_CHECKING:

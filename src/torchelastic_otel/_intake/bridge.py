@@ -14,6 +14,7 @@ import ctypes
 import gc
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -21,12 +22,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .._runtime.guard import (
-    logger,
-    note_internal_error,
-    say_once,
-    this_thread,
-)
+from .._runtime.guard import logger, note_internal_error, say_once, this_thread
 from .._runtime.loading import after_fork, before_fork, loading
 
 if TYPE_CHECKING:
@@ -231,7 +227,7 @@ class Bridge:
             if self._retired:
                 return
             try:
-                settled = engine.settle()
+                settled = engine.settle(time.time_ns())
                 if self._telemetry is not None:
                     self._telemetry.commit()
                     self._telemetry.publish()
@@ -263,7 +259,8 @@ class Bridge:
 
         self._settings = read_settings(os.environ, _warn)
         self._telemetry = Telemetry(os.environ, _warn, self._providers, self._settings)
-        return Engine(self._telemetry, self._settings, os.environ)
+        hostname = socket.getfqdn(socket.gethostname())  # as torch names the node
+        return Engine(self._telemetry, self._settings, os.environ, hostname)
 
     def _drain(self, engine: Engine) -> None:
         queue = self._queue

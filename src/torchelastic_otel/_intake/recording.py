@@ -14,18 +14,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from .._contract import WATCHDOG_KILL
-from .._runtime.guard import (
-    from_signal_handler,
-    guarded,
-    note_internal_error,
-    this_thread,
-)
-from .bridge import (
-    EVENT,
-    RENDEZVOUS_EVENT,
-    TEXT,
-    bridge,
-)
+from .._runtime.guard import from_signal_handler, guarded, note_internal_error, this_thread
+from .bridge import EVENT, RENDEZVOUS_EVENT, TEXT, bridge
 
 _SCALARS = frozenset({str, int, float, bool, type(None)})
 # The watchdog's last event: within a millisecond of it torch kills its own agent.

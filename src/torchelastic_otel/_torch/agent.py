@@ -22,12 +22,7 @@ from . import propagation
 from .launcher_signals import SignalWatch
 from .oom import oom_kill_count
 from .operations import Operations
-from .reading import (
-    exit_codes,
-    raised,
-    view,
-    worker_exit,
-)
+from .reading import exit_codes, raised, view, worker_exit
 
 _SECURE_S = 0.25
 """Longest time that the agent waits for its node's disk, in seconds."""

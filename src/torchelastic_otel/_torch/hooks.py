@@ -16,12 +16,7 @@ from types import FrameType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from .._contract import DESTINATION, TORCH_EVENT_PREFIX
-from .._intake.recording import (
-    OtelHandler,
-    otel_handler,
-    submit_event,
-    submit_rendezvous_event,
-)
+from .._intake.recording import OtelHandler, otel_handler, submit_event, submit_rendezvous_event
 from .._runtime.guard import guarded, say_once
 from .._runtime.loading import keep_what_is_loaded
 from .torchrun import in_torchrun

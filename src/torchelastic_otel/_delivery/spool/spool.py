@@ -21,13 +21,7 @@ from ..._runtime.imports import importing
 from . import files
 from .files import SpoolError, StoreLock
 from .items import Destination, Item
-from .sqlite import (
-    SCHEMA,
-    VERSION,
-    DamagedError,
-    connect,
-    explained,
-)
+from .sqlite import SCHEMA, VERSION, DamagedError, connect, explained
 
 if TYPE_CHECKING:
     import sqlite3
