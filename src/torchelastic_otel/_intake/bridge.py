@@ -25,9 +25,9 @@ from .._runtime.guard import (
     logger,
     note_internal_error,
     say_once,
-    this_thread,
 )
 from .._runtime.loading import after_fork, before_fork, loading
+from .._runtime.own_thread import this_thread
 
 if TYPE_CHECKING:
     from .._config.settings import Settings

@@ -18,8 +18,8 @@ from .._runtime.guard import (
     from_signal_handler,
     guarded,
     note_internal_error,
-    this_thread,
 )
+from .._runtime.own_thread import this_thread
 from .bridge import (
     EVENT,
     RENDEZVOUS_EVENT,

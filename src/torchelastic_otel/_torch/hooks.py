@@ -22,8 +22,9 @@ from .._intake.recording import (
     submit_event,
     submit_rendezvous_event,
 )
-from .._runtime.guard import guarded, say_once
+from .._runtime.guard import guarded, let_pass, say_once
 from .._runtime.loading import keep_what_is_loaded
+from .launcher_signals import is_signal
 from .torchrun import in_torchrun
 
 if TYPE_CHECKING:
@@ -390,6 +391,7 @@ _waiting = False
 def watch_imports() -> None:
     """Put the hooks into torch as its modules are imported; at once into those that are."""
     global _waiting
+    let_pass(is_signal)
     for name, install in (
         (EVENTS, hooks.register_destination),
         (REGISTRY, hooks.hook_registry),

@@ -8,19 +8,15 @@ import traceback
 from typing import Any
 
 from .._job import facts as f
+from .launcher_signals import signal_behind
 
 _LONGEST_ERROR_FILE = 1 << 20
 
 
 def raised(error: BaseException) -> f.Raised:
     """Return an exception as a fact."""
-    signal = None
-    if type(error).__name__ == "SignalException":
-        signal = getattr(getattr(error, "sigval", None), "name", None)
-    elif isinstance(error, KeyboardInterrupt):
-        signal = "SIGINT"
     text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    return f.Raised(type(error).__name__, str(error), text, signal)
+    return f.Raised(type(error).__name__, str(error), text, signal_behind(error))
 
 
 def exit_codes(context: Any, skip: Any = ()) -> dict[int, int | None]:
