@@ -35,7 +35,7 @@ def instrument(
         logger_provider: takes the log records; likewise.
         meter_provider: takes the measurements; likewise.
     """
-    from ._intake.bridge import use_providers
+    from ._intake.lifecycle import use_providers
 
     if tracer_provider is not None or logger_provider is not None or meter_provider is not None:
         from ._telemetry.providers import Providers
@@ -47,7 +47,7 @@ def instrument(
 
 def uninstrument() -> None:
     """Undo ``instrument``: torch is as it was before. What was recorded is sent first."""
-    from ._intake.bridge import use_providers
+    from ._intake.lifecycle import use_providers
 
     hooks.every_job = False
     hooks.release()
@@ -59,7 +59,7 @@ def flush(timeout_s: float = 5.0) -> bool:
 
     Not needed at the end of a process, which flushes by itself.
     """
-    from ._intake.bridge import bridge
+    from ._intake.lifecycle import bridge
 
     return bridge().flush(timeout_s)
 

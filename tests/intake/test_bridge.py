@@ -23,9 +23,10 @@ from opentelemetry.sdk.trace import TracerProvider
 
 import torchelastic_otel
 from otlp_receiver import OtlpReceiver
-from torchelastic_otel._intake import bridge as _bridge
+from torchelastic_otel._intake import lifecycle, queue
 from torchelastic_otel._intake import recording as _handler
-from torchelastic_otel._intake.bridge import EVENT, TEXT, Bridge
+from torchelastic_otel._intake.messages import LoggedText, Message, RecordedEvent
+from torchelastic_otel._intake.queue import Bridge
 from torchelastic_otel._intake.recording import OtelHandler, submit_event, submit_rendezvous_event
 from torchelastic_otel._job.engine import Engine
 from torchelastic_otel._runtime import guard as _guard
@@ -299,7 +300,7 @@ class Held:
     def put(self, *names: str) -> None:
         """Queue an event for each name."""
         for name in names:
-            self.bridge.put((EVENT, (name, "AGENT", 0, {}), time.time_ns(), None))
+            self.bridge.enqueue(RecordedEvent(name, "AGENT", 0, {}, time.time_ns(), None))
 
     def hold(self) -> None:
         """Keep the bridge's thread busy; returns once it is."""
@@ -347,7 +348,7 @@ def test_order_is_kept(held: Held) -> None:
 
 def test_queue_is_bounded(held: Held, monkeypatch: pytest.MonkeyPatch, said: Said) -> None:
     """While the bridge's thread does not keep up, the newest events stay, and the loss is said once."""
-    monkeypatch.setattr(_bridge, "MOST_QUEUED", 50)
+    monkeypatch.setattr(queue, "MOST_QUEUED", 50)
     held.hold()
     held.put(*(f"e{number}" for number in range(80)))
     held.release()
@@ -392,13 +393,13 @@ def test_one_bridge_for_all_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     sys.setswitchinterval(1e-6)
     try:
         for _ in range(100):
-            monkeypatch.setattr(_bridge, "_bridge", None)
+            monkeypatch.setattr(lifecycle, "_bridge", None)
             found: list[Bridge] = []
             start = threading.Barrier(8)
 
             def ask(start: threading.Barrier = start, found: list[Bridge] = found) -> None:
                 start.wait()
-                found.append(_bridge.bridge())
+                found.append(lifecycle.bridge())
 
             threads = [threading.Thread(target=ask) for _ in range(8)]
             for thread in threads:
@@ -430,7 +431,7 @@ def test_broken_event_becomes_a_raw_record(held: Held, said: Said) -> None:
     """What cannot be translated arrives as text; its neighbours are as they were, and it is said once."""
     held.put("before")
     for _ in range(2):
-        held.bridge.put((EVENT, (Unreadable(), "AGENT", 0, {"key": "kept"}), time.time_ns(), None))
+        held.bridge.enqueue(RecordedEvent(Unreadable(), "AGENT", 0, {"key": "kept"}, time.time_ns(), None))
     held.put("after")
     records = held.records()
     assert [name for name, _ in records] == ["before", *["torchelastic.unparsed"] * 2, "after"]
@@ -446,7 +447,7 @@ def test_broken_text_is_kept(held: Held, monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(Engine, "text", fail)
     held.put("before")
-    held.bridge.put((TEXT, '{"name": "what torch wrote"}', time.time_ns(), None, None))
+    held.bridge.enqueue(LoggedText('{"name": "what torch wrote"}', time.time_ns(), None, None))
     held.put("after")
     assert held.records() == [
         ("before", "before"),
@@ -458,7 +459,7 @@ def test_broken_text_is_kept(held: Held, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_event_that_cannot_even_be_shown(held: Held, said: Said) -> None:
     """It costs itself and nobody else."""
     held.put("before")
-    held.bridge.put((EVENT, (Unspeakable(), "AGENT", 0, {}), time.time_ns(), None))
+    held.bridge.enqueue(RecordedEvent(Unspeakable(), "AGENT", 0, {}, time.time_ns(), None))
     held.put("after")
     names = held.names()
     assert (names[0], names[-1]) == ("before", "after")
@@ -502,11 +503,11 @@ class Taken:
     """A bridge that keeps what is put, and sends nothing."""
 
     def __init__(self) -> None:
-        self.items: list[tuple[Any, ...]] = []
+        self.items: list[Message] = []
         self.flushes = 0
 
-    def put(self, item: tuple[Any, ...], *, urgent: bool = False) -> None:
-        """Keep an item."""
+    def enqueue(self, item: Message, *, urgent: bool = False) -> None:
+        """Keep a message."""
         self.items.append(item)
 
     def last_words(self, timeout_s: float) -> None:
@@ -549,7 +550,8 @@ def test_other_loggers_are_taken(taken: Taken) -> None:
     record = logging.LogRecord("torchelastic-events-otel", logging.INFO, "f", 1, "a %s", ("b",), None)
     assert OtelHandler().handle(record)
     (item,) = taken.items
-    assert item[:3] == (TEXT, "a b", int(record.created * 1e9))
+    assert isinstance(item, LoggedText)
+    assert (item.text, item.recorded_ns) == ("a b", int(record.created * 1e9))
 
 
 def test_own_threads_record_nothing(taken: Taken) -> None:
@@ -608,8 +610,10 @@ def test_event_is_taken_as_it_is_now(taken: Taken) -> None:
     submit_event(SimpleNamespace(name="e", source="AGENT", timestamp=0, metadata=metadata))
     nested.append(2)
     metadata["k"] = 2
-    ((_, fields, *_),) = taken.items
-    assert fields == ("e", "AGENT", 0, {"n": "[1]", "k": 1})
+    (item,) = taken.items
+    assert isinstance(item, RecordedEvent)
+    assert (item.name, item.source, item.timestamp) == ("e", "AGENT", 0)
+    assert item.metadata == {"n": "[1]", "k": 1}
 
 
 @pytest.mark.parametrize("event", [None, object(), 7, SimpleNamespace(name="e")])
@@ -661,7 +665,7 @@ def test_disabled(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     """OTEL_SDK_DISABLED: no thread, no queue, and nothing to wait for."""
     monkeypatch.setenv("OTEL_SDK_DISABLED", value)
     bridge = Bridge()
-    bridge.put((EVENT, ("e", "AGENT", 0, {}), 0, None))
+    bridge.enqueue(RecordedEvent("e", "AGENT", 0, {}, 0, None))
     assert bridge.flush(LONG_S)
     assert bridge.ask(lambda engine: 1, LONG_S) is None
     assert not bridge._running

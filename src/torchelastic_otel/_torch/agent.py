@@ -13,7 +13,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from .._intake.bridge import bridge
+from .._intake.lifecycle import bridge
+from .._intake.recording import submit_fact
 from .._job import facts as f
 from .._job.identity import TraceIdentity, identify, new_span_id
 from .._runtime.guard import guarded, say_once
@@ -48,13 +49,13 @@ class JobHooks:
 
     def tell(self, fact: f.Fact, *, urgent: bool = False, secure: bool = False) -> None:
         """Pass a fact on; ``secure`` waits, with a bound, until it would outlive the process."""
-        bridge().fact(fact, urgent=urgent or secure)
+        submit_fact(fact, urgent=urgent or secure)
         if secure:
             bridge().secure(_SECURE_S)
 
     def tell_end(self, fact: f.Fact) -> None:
         """Pass on the end of something, secured unless telemetry is still being loaded."""
-        bridge().fact(fact, urgent=True)
+        submit_fact(fact, urgent=True)
         bridge().secure(_SECURE_S, loading=False)
 
     def begin(self, **known: Any) -> None:
@@ -71,8 +72,8 @@ class JobHooks:
 
     def _dying(self, signal_name: str) -> None:
         self.tell(f.StopRequested(self.number, time.time_ns(), signal_name), urgent=True)
-        if bridge().flush(min(bridge().exit_timeout_s, 2.0), ending=True):
-            bridge().close(_SECURE_S)
+        if bridge().finish(min(bridge().exit_timeout_s, 2.0)):
+            bridge().clear_spool(_SECURE_S)
 
     def _stop_watching(self) -> None:
         watch, self._watch = self._watch, None

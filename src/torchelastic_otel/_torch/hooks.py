@@ -162,7 +162,9 @@ class TorchHooks:
         from .operations import observed
 
         metrics = sys.modules[METRICS]
-        self._replace(metrics, "put_metric", observed(metrics.put_metric, _current))
+        self._replace(
+            metrics, "put_metric", observed(metrics.put_metric, lambda: getattr(_current, "operations", None))
+        )
 
     def _replace(
         self, owner: Any, name: str, replacement: Any, undo_list: list[Callable[[], None]] | None = None
@@ -319,17 +321,19 @@ class TorchHooks:
             if getattr(function, "__globals__", None) is not vars(events):
                 return  # somebody else's by now, who wants to see what is recorded
 
-        from ..events import make_rdzv_event
+        from .._intake.rendezvous import make_rendezvous_event
 
         def submit(caller: FrameType, *args: Any, **kwargs: Any) -> None:
-            submit_rendezvous_event(make_rdzv_event(caller, *args, **kwargs))
+            submit_rendezvous_event(make_rendezvous_event(events.RdzvEvent, caller, *args, **kwargs))
 
         @functools.wraps(record_by_torch)
         def construct_and_record_rdzv_event(*args: Any, **kwargs: Any) -> None:
             if len(logger.handlers) == 1 and not logger.filters:
                 guarded(submit, sys._getframe(1), *args, **kwargs)
             else:  # who listens at the logger still gets the text
-                events.record_rdzv_event(make_rdzv_event(sys._getframe(1), *args, **kwargs))
+                events.record_rdzv_event(
+                    make_rendezvous_event(events.RdzvEvent, sys._getframe(1), *args, **kwargs)
+                )
 
         self._replace(module, name, construct_and_record_rdzv_event, self._job_undo)
         name_of = getattr(module, "get_method_name", None)
