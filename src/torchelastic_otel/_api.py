@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from ._torch.hooks import hooks, watch_imports
+from ._torch.hooks import hooks
 
 if TYPE_CHECKING:
     from contextvars import Token
@@ -41,15 +41,14 @@ def instrument(
         from ._telemetry.providers import Providers
 
         use_providers(Providers(tracer_provider, logger_provider, meter_provider))
-    watch_imports()
-    hooks.every_job = True
+    hooks.install()
+    hooks.follow_every_job()
 
 
 def uninstrument() -> None:
     """Undo ``instrument``: torch is as it was before. What was recorded is sent first."""
     from ._intake.lifecycle import use_providers
 
-    hooks.every_job = False
     hooks.release()
     use_providers(None)
 
