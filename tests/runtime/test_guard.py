@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
-import textwrap
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -14,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.recorders import SOURCES
+from tests.support.fresh_python import run
 from tests.support.said import Said
 from torchelastic_otel._intake.recording import submit_event
 from torchelastic_otel._runtime import guard
@@ -125,14 +121,7 @@ def test_torchs_signal_exception_passes_through_in_a_process_that_just_began() -
         except SignalException:
             print("passed")
     """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)],
-        env=os.environ | {"PYTHONPATH": SOURCES},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout == "passed\n"
+    assert run(script).stdout == "passed\n"
 
 
 def test_torchs_signal_exception_passes_through_by_its_name() -> None:

@@ -7,13 +7,11 @@ import subprocess
 import sys
 import textwrap
 from collections import Counter
-from pathlib import Path
 
-import torchelastic_otel
 from otlp_receiver import OtlpReceiver
+from tests.support.fresh_python import SOURCES
 from tests.support.waiting import LONG_S
 
-SOURCES = str(Path(torchelastic_otel.__file__).parents[1])
 PROTOCOLS = ["http/protobuf", "grpc"]
 
 
