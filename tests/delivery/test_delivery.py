@@ -25,14 +25,14 @@ KEPT = {name: os.environ[name] for name in ("HOME", "LANG", "PATH", "TMPDIR") if
 HEAD = """
 import os, signal, sys
 from torchelastic_otel import events, flush
-from torchelastic_otel._intake import bridge as _bridge
+from torchelastic_otel._intake.lifecycle import bridge
 
 def record(name, **metadata):
     events.record(events.Event(name, events.EventSource.WORKER, metadata=metadata), "otel")
 
 def hear():
     # Everything recorded so far has left the process.
-    _bridge.bridge().secure(30)
+    bridge().secure(30)
     print("ready", flush=True)
     sys.stdin.readline()
 """

@@ -385,7 +385,7 @@ def test_signals_belong_to_torch_after_a_job(harness: Harness, receiver: OtlpRec
         return original(self)
     dynamic_rendezvous.DynamicRendezvousHandler.next_rendezvous = next_rendezvous
     launch("otel")
-    from torchelastic_otel._intake.bridge import bridge
+    from torchelastic_otel._intake.lifecycle import bridge
     bridge().wait_loaded(60)  # what sends has pipes of its own, which stay
     first = state()
     launch("null")
