@@ -33,8 +33,9 @@ from tests.support.harness import free_port
 from tests.support.programs import python
 from torchelastic_otel._config.environment import Signal
 from torchelastic_otel._config.otlp import OtlpTarget, Protocol, plan_otlp
+from torchelastic_otel._delivery.answer import Answer
 from torchelastic_otel._delivery.credentials import CredentialError
-from torchelastic_otel._delivery.sender import Answer, make_sender
+from torchelastic_otel._delivery.sender import make_sender
 
 SIGNALS: tuple[Signal, ...] = get_args(Signal)
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)

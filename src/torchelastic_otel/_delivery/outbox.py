@@ -26,7 +26,8 @@ from .spool import (
 )
 
 if TYPE_CHECKING:
-    from .sender import Answer, Sender
+    from .answer import Answer
+    from .sender import Sender
 
 _PAUSE_S = 1.0
 NAMES = {"logs": "log records", "traces": "spans", "metrics": "metrics"}

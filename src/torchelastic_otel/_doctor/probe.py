@@ -25,7 +25,7 @@ from .network import (
 from .report import Check
 
 if TYPE_CHECKING:
-    from .._delivery.sender import Answer
+    from .._delivery.answer import Answer
 
 PROBE = f"{SCOPE}.doctor"
 """Name of the span, of the log record's event, and of the metric."""
@@ -80,7 +80,8 @@ class Probes:
         return self._listeners[address]
 
     def _send(self, signal: Signal, target: OtlpTarget) -> Answer:
-        from .._delivery.sender import Answer, make_sender
+        from .._delivery.answer import Answer
+        from .._delivery.sender import make_sender
 
         try:
             sender = make_sender(signal, target)
