@@ -258,11 +258,11 @@ def test_spans_without_an_end_become_items_that_say_so(spool: Spool) -> None:
     def begun(name: str, start_ns: int) -> bytes:
         return bytes(Span(name=name, start_time_unix_nano=start_ns).SerializeToString())
 
-    spool.open_span("1", scope, begun("replaced", 100))
-    spool.open_span("2", scope, begun("closed", 100))
-    spool.open_span("3", scope, begun("late", 900))
-    spool.open_span("1", scope, begun("early", 100))
-    spool.close_span("2")
+    spool.keep_open_span("1", scope, begun("replaced", 100))
+    spool.keep_open_span("2", scope, begun("closed", 100))
+    spool.keep_open_span("3", scope, begun("late", 900))
+    spool.keep_open_span("1", scope, begun("early", 100))
+    spool.forget_open_spans(["2"])
     spool.add("logs", scope, [b"a"], 500)
     spool.add("logs", scope, [b"b"], 400)
     assert spool.counts() == {"logs": 2}
@@ -282,7 +282,7 @@ def test_spans_without_an_end_become_items_that_say_so(spool: Spool) -> None:
 def test_an_open_span_alone_keeps_the_store(directory: Path) -> None:
     """It is something to deliver."""
     spool = Spool.create(directory, MANY_BYTES, {})
-    spool.open_span("1", 1, Span(name="a", start_time_unix_nano=7).SerializeToString())
+    spool.keep_open_span("1", 1, Span(name="a", start_time_unix_nano=7).SerializeToString())
     spool.close()
     (again,) = orphans(directory)
     assert again.truncate_open_spans() == 1

@@ -115,8 +115,7 @@ class Outbox:
         """Forget open spans: they have ended."""
 
         def close(spool: Spool) -> None:
-            for span_id in span_ids:
-                spool.close_span(span_id)
+            spool.forget_open_spans(span_ids)
 
         self._store.everywhere(close)
 
@@ -125,7 +124,7 @@ class Outbox:
         if self._off:
             return
         if not last_only:
-            self.put([(b"", [request])], time.time_ns())
+            self.put([Encoded(b"", [request])], time.time_ns())
             return
         keys = self._store.write(lambda spool: [spool.replace_metrics(request)])
         with self._changed:
@@ -394,7 +393,7 @@ def _adder(
 
 def _opener(signal: str, span_id: str, header: bytes, payload: bytes) -> Callable[[Spool], list[int]]:
     def open_span(spool: Spool) -> list[int]:
-        spool.open_span(span_id, spool.scope(signal, header), payload)
+        spool.keep_open_span(span_id, spool.scope(signal, header), payload)
         return []
 
     return open_span
