@@ -96,7 +96,9 @@ def replay(directory: Path, endpoint: str, environ: Mapping[str, str], out: IO[s
         return 0
     targets = _targets(endpoint, environ)
     here: dict[str, Destination] = {signal: destination_of(target) for signal, target in targets.items()}
-    senders: dict[str, Sender] = {signal: make_sender(signal, target) for signal, target in targets.items()}
+    senders: dict[Signal, Sender] = {
+        signal: make_sender(signal, target) for signal, target in targets.items()
+    }
     sent, left, elsewhere = Sent(), 0, set()
     for spool in orphans(directory):
         spool.release_held()

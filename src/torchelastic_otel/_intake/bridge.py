@@ -197,13 +197,13 @@ class Bridge:
     def disown(self) -> None:
         """In a forked child: leave the spool to the parent."""
         if self._telemetry is not None:
-            self._telemetry.durable.disown()
+            self._telemetry.outboxes.disown()
 
     def left(self) -> str:
         """Say what is not delivered and where it is; "" if nothing is left."""
         if self._telemetry is None:
             return ""
-        return self._telemetry.durable.summary()
+        return self._telemetry.outboxes.summary()
 
     # The bridge's own thread
 
@@ -243,7 +243,7 @@ class Bridge:
         if self._telemetry is not None:
             if retire:
                 self._telemetry.retire()
-            self._telemetry.durable.close(timeout_s)
+            self._telemetry.outboxes.close(timeout_s)
 
     def _wait_loaded(self, deadline: float) -> None:
         if self._telemetry is not None:

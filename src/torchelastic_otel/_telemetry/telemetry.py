@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from .. import _contract as c
 from .._config import environment as env
 from .._config.settings import Settings
-from .._delivery.outboxes import Durable
+from .._delivery.outboxes import Outboxes
 from .._job.identity import new_span_id
 from .._job.translate import Event
 from .._runtime.guard import say_once
@@ -103,7 +103,7 @@ class Telemetry:
         self._flushers: list[Flusher] = []
         self._batchers: list[Batcher[Any]] = []
         self.redaction = Redaction(settings.redact if settings is not None else "")
-        self.durable = Durable(settings or Settings(), warn)
+        self.outboxes = Outboxes(settings or Settings(), warn)
         self._spans: SpanQueue | None = None
         self._resource: Resource | None = None
         configured = self._declared()
@@ -207,7 +207,7 @@ class Telemetry:
         for plan in plan_exporters(signal, self._environ, self._warn):
             settings = env.batch_settings(signal, self._environ, self._warn)
             if plan.otlp is not None and outbox is None:
-                outbox = self.durable.outbox(signal, plan.otlp, settings)
+                outbox = self.outboxes.outbox(signal, plan.otlp, settings)
                 continue
 
             def load(plan: ExporterPlan = plan) -> Export[Any] | None:
@@ -280,7 +280,7 @@ class Telemetry:
     def _measure_deliveries(self) -> None:
         """Count what became of the bridge's own items since the last time."""
         run_id = self.run_id
-        for (signal, what, reason), total in self.durable.counts().items():
+        for (signal, what, reason), total in self.outboxes.counts().items():
             new = total - self._told_counts.get((signal, what, reason), 0)
             if new > 0:
                 self._told_counts[signal, what, reason] = total
@@ -311,7 +311,7 @@ class Telemetry:
         if provider is None:
             interval_s = env.metric_export_interval_s(self._environ, self._warn)
             target = next((plan.otlp for plan in plans if plan.otlp is not None), None)
-            outbox = self.durable.outbox("metrics", target, _AT_ONCE) if target is not None else None
+            outbox = self.outboxes.outbox("metrics", target, _AT_ONCE) if target is not None else None
             flusher = Flusher("metrics", lambda: self._build_meter_provider(plans, outbox), interval_s)
         else:
             flusher = Flusher("metrics", lambda: provider)
@@ -335,7 +335,7 @@ class Telemetry:
         for plan in plans:
             exporter: Any
             if plan.otlp is not None and outbox is not None:
-                exporter = metric_exporter(outbox.put_metrics, self._warn)
+                exporter = metric_exporter(outbox.keep_metrics, self._warn)
             else:
                 exporter = load_exporter(plan, self._warn)
             if isinstance(exporter, MetricReader):
@@ -358,7 +358,7 @@ class Telemetry:
             flusher.wait_loaded(deadline)
 
     def _sending(self) -> list[Batcher[Any] | Outbox]:
-        return [*self._batchers, *self.durable.outboxes]
+        return [*self._batchers, *self.outboxes]
 
     def hurry(self) -> None:
         """Ask for all that is queued to be sent now, without waiting."""
