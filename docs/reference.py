@@ -1,6 +1,6 @@
-"""Writes the tables of ``telemetry.md`` from the contract: ``python docs/reference.py``.
+"""Writes the tables of ``telemetry.md`` (and that of ``delivery.md``): ``python docs/reference.py``.
 
-With ``--check`` it writes nothing and exits with 1 where the document and the code differ.
+With ``--check`` it writes nothing and exits with 1 where a document and the code differ.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ import ast
 import itertools
 import sys
 from pathlib import Path
+
+import delivery_table
 
 from torchelastic_otel import _contract
 
@@ -84,4 +86,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main() | delivery_table.main())

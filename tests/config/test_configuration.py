@@ -41,9 +41,10 @@ from torchelastic_otel._config.environment import (
 from torchelastic_otel._config.exporters import ExporterPlan, plan_exporters
 from torchelastic_otel._config.resource import resource_attributes
 from torchelastic_otel._config.settings import Settings, read_settings
+from torchelastic_otel._delivery.answer import Answer
 from torchelastic_otel._delivery.credentials import CredentialError
 from torchelastic_otel._delivery.encoding import encode_logs, encode_spans
-from torchelastic_otel._delivery.sender import Answer, make_sender
+from torchelastic_otel._delivery.sender import make_sender
 from torchelastic_otel._delivery.spool import Item, assemble
 from torchelastic_otel._telemetry.exporters import load_exporter
 from torchelastic_otel._telemetry.metric_export import metric_exporter

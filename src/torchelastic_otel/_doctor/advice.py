@@ -12,7 +12,7 @@ from .._delivery.spool import destination_of
 from .network import Address, Listener, Proxy
 
 if TYPE_CHECKING:
-    from .._delivery.sender import Answer
+    from .._delivery.answer import Answer
 
 Finding = tuple[str, str]
 """What is wrong, and what to do about it."""

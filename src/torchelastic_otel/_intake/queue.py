@@ -187,13 +187,13 @@ class Bridge:
     def disown(self) -> None:
         """In a forked child: leave the spool to the parent."""
         if self._telemetry is not None:
-            self._telemetry.durable.disown()
+            self._telemetry.outboxes.disown()
 
     def left(self) -> str:
         """Say what is not delivered and where it is; "" if nothing is left."""
         if self._telemetry is None:
             return ""
-        return self._telemetry.durable.summary()
+        return self._telemetry.outboxes.summary()
 
     # The bridge's own thread
 
@@ -300,7 +300,7 @@ class Bridge:
 
     def _clear_spool(self, timeout_s: float) -> None:
         if self._telemetry is not None:
-            self._telemetry.durable.close(timeout_s)
+            self._telemetry.outboxes.close(timeout_s)
 
     def _retire(self, timeout_s: float) -> None:
         self._retired = True

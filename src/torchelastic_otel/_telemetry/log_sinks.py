@@ -77,7 +77,7 @@ class OwnLogs:
         waiting, self._waiting = self._waiting, []
         if self._readable is None:
             self._readable = self._make_readable()
-        self._outbox.put(encode_logs(self._readable.batch(waiting)), time.time_ns())
+        self._outbox.keep(encode_logs(self._readable.batch(waiting)), time.time_ns())
 
 
 class ProviderLogs:

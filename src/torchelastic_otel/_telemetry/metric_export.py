@@ -31,7 +31,7 @@ def metric_exporter(put: Put, warn: Warn) -> MetricExporter:
     that come late. Deltas add up, and are all kept.
 
     Args:
-        put: takes the requests, as ``Outbox.put_metrics`` does.
+        put: takes the requests, as ``Outbox.keep_metrics`` does.
         warn: told what is wrong in the two variables that it reads.
     """
     aggregation = _aggregation(warn)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from .. import _contract as c
 from .._config import environment as env
 from .._config.settings import Settings
-from .._delivery.outboxes import Durable
+from .._delivery.outboxes import Outboxes
 from . import sdk_objects
 from .batcher import Export
 from .context import remote_context
@@ -65,8 +65,8 @@ class Telemetry:
         found = global_providers()
         self._flushers: list[Flusher] = []
         self._redaction = Redaction(settings.redact if settings is not None else "")
-        self.durable = Durable(settings or Settings(), warn)
-        self._ways_out = WaysOut(environ, warn, self.durable)
+        self.outboxes = Outboxes(settings or Settings(), warn)
+        self._ways_out = WaysOut(environ, warn, self.outboxes)
         self._queue: SpanQueue | None = None
         self._known_resource: Resource | None = None
         declared = self._declared()
@@ -254,7 +254,7 @@ class Telemetry:
     def _measure_deliveries(self) -> None:
         """Count what became of the bridge's own items since the last time."""
         run_id = self.run_id
-        for (signal, what, reason), total in self.durable.counts().items():
+        for (signal, what, reason), total in self.outboxes.counts().items():
             new = total - self._told_counts.get((signal, what, reason), 0)
             if new > 0:
                 self._told_counts[signal, what, reason] = total
