@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import ReadableSpan
 
-    from .._config.environment import LogLimits
+    from .._config.limits import LogLimits
     from .._delivery.outbox import Outbox
 
 _uids = itertools.count(1)

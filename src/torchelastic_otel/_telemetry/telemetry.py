@@ -13,7 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .. import _contract as c
-from .._config import environment as env
+from .._config.environment import SIGNALS
+from .._config.limits import BatchSettings, batch_settings, log_limits, metric_export_interval_s
+from .._config.otlp_variables import SDK_DISABLED
 from .._config.settings import Settings
 from .._delivery.outboxes import Durable
 from .._job.identity import new_span_id
@@ -49,7 +51,7 @@ if TYPE_CHECKING:
 
 
 _METRIC_EXPORT_TIMEOUT_MS = 30_000
-_AT_ONCE = env.BatchSettings(delay_s=0.0, max_batch=1, max_queue=1024)
+_AT_ONCE = BatchSettings(delay_s=0.0, max_batch=1, max_queue=1024)
 
 
 class NextIds:
@@ -93,7 +95,7 @@ class Telemetry:
     ) -> None:
         self._environ = environ
         self._warn = warn
-        self.disabled = env.sdk_disabled(environ, warn)
+        self.disabled = SDK_DISABLED.value(environ, warn)
         sdk_objects.import_trace_sdk()
         self.ids = NextIds()
         self.max_span_events: int | None = 128
@@ -205,7 +207,7 @@ class Telemetry:
         outbox: Outbox | None = None
         batchers: list[Batcher[Any]] = []
         for plan in plan_exporters(signal, self._environ, self._warn):
-            settings = env.batch_settings(signal, self._environ, self._warn)
+            settings = batch_settings(signal, self._environ, self._warn)
             if plan.otlp is not None and outbox is None:
                 outbox = self.durable.outbox(signal, plan.otlp, settings)
                 continue
@@ -227,7 +229,7 @@ class Telemetry:
         return outbox, batchers
 
     def _readable(self) -> ReadableRecords:
-        return ReadableRecords(self.resource, env.log_limits_from_env(self._environ, self._warn))
+        return ReadableRecords(self.resource, log_limits(self._environ, self._warn))
 
     def _export_logs(self, exporter: Any) -> Export[Event]:
         readable = self._readable()
@@ -269,7 +271,7 @@ class Telemetry:
     def begin_counts(self) -> None:
         """Take the bridge's own counters at zero, so that the first loss is an increase."""
         known = {c.RUN_ID: self.run_id} if self.run_id else {}
-        for signal, name in itertools.product(env.SIGNALS, c.DELIVERY_METRICS.values()):
+        for signal, name in itertools.product(SIGNALS, c.DELIVERY_METRICS.values()):
             self.measure(name, 0, {**known, c.OTEL_SIGNAL: signal})
 
     @property
@@ -309,7 +311,7 @@ class Telemetry:
             return None
         # On a thread of its own: the metrics SDK is the dearest part to import.
         if provider is None:
-            interval_s = env.metric_export_interval_s(self._environ, self._warn)
+            interval_s = metric_export_interval_s(self._environ, self._warn)
             target = next((plan.otlp for plan in plans if plan.otlp is not None), None)
             outbox = self.durable.outbox("metrics", target, _AT_ONCE) if target is not None else None
             flusher = Flusher("metrics", lambda: self._build_meter_provider(plans, outbox), interval_s)
