@@ -45,7 +45,7 @@ bench: .venv/.installed ## measure what the telemetry costs a job
 	$(BIN)/python -m benchmarks
 
 chaos: .venv/.installed ## run jobs against faults of all kinds, and renew docs/chaos.md
-	$(BIN)/python tests/chaos.py --write
+	$(BIN)/python -m tests.support.chaos --write
 
 compat: compat-torch-2.8 compat-torch-newest compat-otel ## all tests with the oldest and newest versions (12 GB)
 

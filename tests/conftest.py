@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from otlp_receiver import OtlpReceiver
-from torchrun_harness import Harness
-from torchrun_scenarios import Run, Runs
+from tests.support.harness import Harness
+from tests.support.scenarios import Run, Runs
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -1,0 +1,1 @@
+"""Tests, and the library that they share."""

@@ -1,0 +1,439 @@
+"""What a job's history comes to in numbers: the metrics, from facts and events with fixed times."""
+
+from __future__ import annotations
+
+import random
+import time
+
+import pytest
+
+from tests.support.job_world import World, context, ns, running
+from torchelastic_otel import _contract as c
+from torchelastic_otel._job import facts as f
+from torchelastic_otel._telemetry.flusher import Flusher
+from torchelastic_otel._telemetry.meter import Meter
+
+CAUSE = "torchelastic.restart.cause"
+SIGTERM = f.Raised("SignalException", "got signal", "", "SIGTERM")
+
+
+def restart(world: World, at: float, state: str = "FAILED") -> None:
+    """The agent stops its workers, joins the next round within 2 s, and starts them again."""
+    world.tell(f.RestartStarted, at, state, [], 1)
+    if state == "HEALTHY":
+        world.tell(f.WorkersStopping, at)
+        world.tell(f.WorkersStopped, at + 0.5, [world.exit(rank, -15) for rank in world.pids])
+    world.join(at + 1)
+    world.workers(at + 3)
+
+
+def test_every_counter_begins_at_zero() -> None:
+    """Before anything has happened all are there, so that the first failure is an increase."""
+    world = World()
+    world.start(0)
+    found = world.metrics()
+    counters = {name for name, known in c.INSTRUMENTS.items() if known.kind == c.COUNTER}
+    assert counters <= set(found)
+    assert {point.value for name in counters for point in found[name]} == {0}
+    causes = {point.attributes["torchelastic.failure.cause"] for point in found[c.METRIC_WORKER_FAILURES]}
+    assert causes == {"exit", "signal", "exception", "watchdog", "uninterruptible"}
+    assert {p.attributes[CAUSE] for p in found[c.METRIC_RESTARTS]} == {"worker_failure", "membership_change"}
+
+
+def test_each_measurement_says_its_run_id_and_nothing_of_rank_or_host() -> None:
+    """The attributes are those of the contract."""
+    world = running()
+    world.die(10, {0: 3})
+    restart(world, 10)
+    world.succeed(20)
+    for name, points in world.metrics().items():
+        for point in points:
+            assert point.attributes["torchelastic.run_id"] == "r"
+            assert set(point.attributes) <= {"torchelastic.run_id", *c.INSTRUMENTS[name].attributes}
+
+
+def test_a_job_that_succeeds() -> None:
+    """All time from the first rendezvous to the end is up or down, and what comes after the work is told."""
+    world = running()
+    world.succeed(10)  # the exit barrier takes 300 s, and the launcher ends a second later
+    assert world.points(c.METRIC_UPTIME) == {None: 8}
+    down = world.points(c.METRIC_DOWNTIME, CAUSE)
+    assert down == {"startup": 2, "worker_failure": 0, "membership_change": 0, "shutdown": 301}
+    assert world.points(c.METRIC_EXIT_BARRIER_DURATION) == {None: 300}
+    assert world.points(c.METRIC_RENDEZVOUS_DURATION, c.RDZV_BACKEND) == {"c10d": 1}
+    assert world.points(c.METRIC_WORKER_ACTIVE, c.ROLE) == {"default": 0}
+    assert world.points(c.METRIC_WORLD_SIZE, c.ROLE) == {"default": 1}
+    assert world.metric(c.METRIC_RESTARTS) == world.metric(c.METRIC_WORKER_FAILURES) == 0
+
+
+def test_a_restart_after_a_failure() -> None:
+    """Downtime begins when the failure is seen, not when the others are stopped; collateral is no failure."""
+    world = running()
+    world.die(10, {0: 3}, stopped={1: -15})
+    restart(world, 12)
+    assert world.points(c.METRIC_WORKER_ACTIVE) == {None: 2}
+    world.succeed(20)
+    assert world.points(c.METRIC_WORKER_FAILURES, c.ERROR_TYPE) == {None: 0, "3": 1}
+    assert world.points(c.METRIC_RESTARTS, CAUSE) == {"worker_failure": 1, "membership_change": 0}
+    assert world.points(c.METRIC_RESTART_DURATION, CAUSE) == {"worker_failure": 5}
+    assert world.points(c.METRIC_UPTIME) == {None: 8 + 5}
+    assert world.points(c.METRIC_DOWNTIME, CAUSE)["worker_failure"] == 5
+
+
+def test_a_membership_change() -> None:
+    """It is a restart of its own cause, and no failure."""
+    world = running()
+    restart(world, 10, "HEALTHY")
+    world.succeed(20)
+    assert world.points(c.METRIC_RESTARTS, CAUSE) == {"worker_failure": 0, "membership_change": 1}
+    assert world.points(c.METRIC_DOWNTIME, CAUSE)["membership_change"] == 3
+    assert world.metric(c.METRIC_WORKER_FAILURES) == 0
+
+
+def test_a_job_that_fails_for_good() -> None:
+    """The time after the last failure is its downtime."""
+    world = running(max_restarts=0)
+    world.die(10, {0: -9}, stopped={1: -15})
+    world.end(12, "FAILED")
+    failures = {
+        (point.attributes["torchelastic.failure.cause"], point.attributes.get("error.type")): point.value
+        for point in world.metrics()[c.METRIC_WORKER_FAILURES]
+    }
+    assert failures[("signal", "SIGKILL")] == 1
+    assert sum(failures.values()) == 1
+    assert world.points(c.METRIC_DOWNTIME, CAUSE)["worker_failure"] == 3
+    assert world.points(c.METRIC_WORKER_ACTIVE) == {None: 0}
+
+
+def test_a_launcher_that_is_told_to_stop() -> None:
+    """Nobody failed: workers are up until they are stopped, and none is active in the end."""
+    world = running()
+    world.signalled(10)
+    world.engine.close(None)
+    assert world.metric(c.METRIC_WORKER_FAILURES) == 0
+    assert world.points(c.METRIC_UPTIME) == {None: 9}
+    assert world.points(c.METRIC_WORKER_ACTIVE) == {None: 0}
+
+
+def test_time_is_counted_while_it_passes() -> None:
+    """What lasts for days is to be seen while it lasts; nothing is counted twice."""
+    world = World()
+    world.start(0)
+    world.attempt(0)
+    for at in range(5):
+        world.engine.settle(ns(at))
+    assert world.points(c.METRIC_RENDEZVOUS_WAITING) == {None: 4}
+    assert world.points(c.METRIC_DOWNTIME, CAUSE)["startup"] == 3
+    world.joined(5)
+    world.tell(f.RendezvousEnded, 5.5, rank=0, world_size=1)
+    assert world.points(c.METRIC_RENDEZVOUS_WAITING) == {None: 0}
+    world.workers(6)
+    for at in range(6, 100):
+        world.engine.settle(ns(at))
+    assert world.points(c.METRIC_UPTIME) == {None: 92}
+    world.succeed(100)
+    world.engine.settle(ns(10_000))
+    assert world.points(c.METRIC_UPTIME) == {None: 94}
+    assert sum(world.points(c.METRIC_DOWNTIME, CAUSE).values()) == 6 + 301
+
+
+def test_a_rendezvous_that_fails() -> None:
+    """Its duration says how it ended and with what error; no time of it is uptime."""
+    world = World()
+    world.start(0)
+    world.attempt(0)
+    error = f.Raised("RendezvousTimeoutError", "", "", None)
+    world.tell(f.RendezvousEnded, 600, error=error)
+    world.end(600, "", error)
+    (point,) = world.metrics()[c.METRIC_RENDEZVOUS_DURATION]
+    assert (point.sum, point.count) == (600, 1)
+    assert point.attributes["torchelastic.outcome"] == "failed"
+    assert point.attributes["error.type"] == "RendezvousTimeoutError"
+    assert world.points(c.METRIC_DOWNTIME, CAUSE)["startup"] == 601
+
+
+def test_workers_that_could_not_be_started() -> None:
+    """They were never active, and all is downtime."""
+    world = World()
+    world.start(0)
+    world.join(0)
+    world.tell(f.WorkersStarting, 2, [f.WorkerSlot(0, 0, 0, 1, 1)], 0, 0, 1, 0)
+    error = f.Raised("FileNotFoundError", "no such program")
+    world.tell(f.WorkersStarted, 3, error=error)
+    world.end(4, "", error)
+    assert world.points(c.METRIC_UPTIME) == {None: 0}
+    assert world.points(c.METRIC_WORKER_ACTIVE) == {None: 0}
+    assert sum(world.points(c.METRIC_DOWNTIME, CAUSE).values()) == 5
+
+
+def test_jobs_of_one_process_have_series_of_their_own() -> None:
+    """Each by its run id; the bridge's own have none of it then."""
+    world = World()
+    for at, run_id in ((0, "a"), (100, "b")):
+        world.start(at, run_id)
+        world.join(at)
+        world.workers(at + 2, 1)
+        if run_id == "b":
+            world.die(at + 5, {0: 1})
+        world.end(at + 5, "SUCCEEDED" if run_id == "a" else "FAILED")
+    assert world.points(c.METRIC_WORKER_FAILURES, c.RUN_ID) == {"a": 0, "b": 1}
+    assert world.points(c.METRIC_UPTIME, c.RUN_ID) == {"a": 3, "b": 3}
+
+
+def test_an_empty_run_id_is_left_out() -> None:
+    """No placeholder stands for it."""
+    world = World()
+    world.start(0, "")
+    assert {point.attributes.get(c.RUN_ID) for point in world.metrics()[c.METRIC_RESTARTS]} == {None}
+
+
+def test_what_torch_measures() -> None:
+    """Each step of the agent by its name and outcome, in seconds."""
+    world = running()
+    world.tell(f.Operation, 5, "_monitor_workers", 0.25, "succeeded")
+    world.tell(f.Operation, 6, "_monitor_workers", 0.5, "failed")
+    world.tell(f.Operation, 7, "run", 2.0)
+    points = world.metrics()[c.METRIC_OPERATION_DURATION]
+    found = {(p.attributes[c.OPERATION], p.attributes.get(c.OUTCOME)): p.sum for p in points}
+    assert found == {
+        ("_monitor_workers", "succeeded"): 0.25,
+        ("_monitor_workers", "failed"): 0.5,
+        ("run", None): 2.0,
+    }
+
+
+def test_histograms_have_buckets_from_a_blink_to_half_an_hour() -> None:
+    """The SDK's own would end at 10 s."""
+    world = running()
+    (point,) = world.metrics()[c.METRIC_RENDEZVOUS_DURATION]
+    assert tuple(point.explicit_bounds) == c.SECONDS_BUCKETS
+
+
+def test_exemplars_lead_to_the_span() -> None:
+    """A rendezvous' duration to its span, a failure to the worker's, a restart to the new generation's."""
+    world = running()
+    world.metrics()
+    world.die(10, {0: 3}, stopped={1: -15})
+    restart(world, 12)
+    world.tell(f.ExitBarrier, 20, ns(21))
+    found = world.metrics()
+    world.succeed(30)
+    spans = {context(span).span_id: span for span in world.spans.ended}
+
+    def led_to(name: str) -> list[str]:
+        exemplars = [exemplar for point in found[name] for exemplar in point.exemplars]
+        return sorted({f"{spans[e.span_id].name} {spans[e.span_id].start_time}" for e in exemplars})
+
+    assert led_to(c.METRIC_WORKER_FAILURES) == [f"torchelastic.worker {ns(2)}"]
+    assert led_to(c.METRIC_RESTARTS) == [f"torchelastic.worker_group {ns(15)}"]
+    assert led_to(c.METRIC_RESTART_DURATION) == [f"torchelastic.worker_group {ns(15)}"]
+    assert f"torchelastic.rendezvous {ns(13)}" in led_to(c.METRIC_RENDEZVOUS_DURATION)
+    assert led_to(c.METRIC_EXIT_BARRIER_DURATION) == [f"torchelastic.agent {ns(0)}"]
+
+
+def test_events_are_counted_by_torchs_names_and_a_users_as_other() -> None:
+    """A user's names would be a series each; heartbeats have a metric of their own."""
+    world = running()
+    for name in ("saved", "loaded"):
+        world.engine.event((name, "WORKER", 0, {"run_id": "r"}), ns(3), None)
+    events = world.points(c.METRIC_EVENTS, c.EVENT)
+    assert events["other"] == 2
+    assert events["torchelastic.worker.status.START"] == 2
+    assert events["torchelastic.worker.status.FAILED"] == 0
+    assert {"saved", "loaded"} & set(events) == set()
+
+
+def test_names_that_are_made_up_by_the_thousand_do_not_make_as_many_series() -> None:
+    """They are counted as other ones."""
+    world = running()
+    for number in range(500):
+        world.rendezvous(3, "x", name=f"name {number}")
+    assert len(world.points(c.METRIC_EVENTS, c.EVENT)) < 100
+    assert world.metric(c.METRIC_EVENTS) >= 500
+
+
+@pytest.mark.parametrize("first", ["a.b", ""])
+def test_a_clock_that_is_set_back_takes_nothing_from_a_counter(first: str) -> None:
+    """Time goes on being counted from where it was."""
+    world = World()
+    world.start(1000, first)
+    world.join(1000)
+    world.workers(1003)
+    world.die(500, {0: 1}, stopped={1: -15})
+    world.end(501, "FAILED")
+    values = [*world.points(c.METRIC_UPTIME).values(), *world.points(c.METRIC_DOWNTIME, CAUSE).values()]
+    assert min(values) >= 0
+
+
+def test_measuring_leaves_the_programs_random_numbers_alone() -> None:
+    """A training script with a seed gets the same numbers with the bridge and without it."""
+    from opentelemetry.sdk.metrics import AlwaysOnExemplarFilter, MeterProvider
+    from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+
+    from torchelastic_otel._telemetry.metric_export import view_without_random
+
+    reader = InMemoryMetricReader()
+    provider = MeterProvider(
+        [reader], exemplar_filter=AlwaysOnExemplarFilter(), views=[view_without_random()]
+    )
+    meter = provider.get_meter("test")
+    counter, histogram = meter.create_counter("c"), meter.create_histogram("h")
+    random.seed(1)
+    before = random.getstate()
+    for number in range(10):
+        counter.add(number)
+        histogram.record(number)
+    assert random.getstate() == before
+    data = reader.get_metrics_data()
+    assert data is not None
+    metrics = data.resource_metrics[0].scope_metrics[0].metrics
+    assert [e.value for e in metrics[0].data.data_points[0].exemplars or ()] == [9]
+
+
+# --- jobs of which less is known, and programs that go on ---------------------------------------------------
+
+
+def told_by_events() -> World:
+    """Return a world with a job of which only events are heard: two rounds, then the end."""
+    world = World()
+    for at in (0, 10):
+        world.rendezvous(at, "The node 'n_1_0' attempts to join the next round of the rendezvous 'r'.")
+        world.joined(at + 1, 2)
+        world.pids = {0: 100 + at, 1: 101 + at}
+        for rank in range(2):
+            world.worker_event(at + 2, "START", rank)
+    for rank in range(2):
+        world.worker_event(20, "SUCCEEDED", rank)
+    world.event(21, "SUCCEEDED")
+    return world
+
+
+def test_a_job_that_only_events_tell_of() -> None:
+    """Its restart has no cause, and the time of it neither: nothing is guessed."""
+    world = told_by_events()
+    assert world.points(c.METRIC_UPTIME) == {None: 8 + 8}
+    down = world.points(c.METRIC_DOWNTIME, CAUSE)
+    assert {cause: value for cause, value in down.items() if value} == {"startup": 2, None: 2, "shutdown": 1}
+    restarts = world.points(c.METRIC_RESTARTS, CAUSE)
+    assert {cause: value for cause, value in restarts.items() if value} == {None: 1}
+    assert world.points(c.METRIC_WORKER_ACTIVE) == {None: 0}
+    assert world.points(c.METRIC_WORLD_SIZE, c.ROLE) == {"default": 2}
+
+
+def test_workers_without_an_id_are_counted() -> None:
+    """Whoever recorded that they started need not have said with which process id."""
+    world = World()
+    world.worker_event(1, "START", 0)
+    world.event(2, "START", "WORKER", {"local_rank": [1]}, worker_id=None)
+    assert world.points(c.METRIC_WORKER_ACTIVE) == {None: 2}
+
+
+def test_a_program_that_lives_on_counts_no_more() -> None:
+    """A job whose run is over takes no more time, although nobody has closed its rendezvous."""
+    world = running()
+    world.die(10, {0: 0, 1: 0})
+    world.tell(f.RunEnded, 11, "SUCCEEDED")
+    for at in range(11, 500):
+        world.engine.settle(ns(at))
+    world.engine.close(None)
+    assert world.points(c.METRIC_UPTIME) == {None: 8}
+    assert sum(world.points(c.METRIC_DOWNTIME, CAUSE).values()) == 3
+
+
+def test_a_launcher_that_ends_without_a_word_ends_where_its_time_was_counted() -> None:
+    """Its span, its uptime and its downtime agree."""
+    world = running()
+    world.engine.settle(ns(100))
+    world.engine.close(None)
+    assert world.points(c.METRIC_UPTIME) == {None: 97}
+    agent = next(span for span in world.spans.ended if span.name == "torchelastic.agent")
+    assert agent.end_time == ns(99)
+
+
+def test_a_run_id_in_a_users_own_event_makes_no_series() -> None:
+    """It is one of another kind: an experiment's, of which there may be thousands."""
+    world = running()
+    for number in range(100):
+        world.engine.event(("saved", "WORKER", 0, {"run_id": f"mlflow-{number}"}), ns(3), None)
+    assert set(world.points(c.METRIC_EVENTS, c.RUN_ID)) == {"r"}
+
+
+class Counts:
+    """A meter provider that notes what its counters are given, and when it is flushed."""
+
+    def __init__(self, fail: str = "") -> None:
+        self.seen: list[str] = []
+        self._fail = fail
+
+    def get_meter(self, *_: object) -> Counts:
+        """Return a meter."""
+        return self
+
+    def create_counter(self, name: str, *_: object) -> Counter:
+        """Return a counter."""
+        return Counter(self, name)
+
+    def force_flush(self, _timeout: float) -> bool:
+        """Note it."""
+        self.seen.append("flushed")
+        return True
+
+    def take(self, name: str, amount: float) -> None:
+        """Note a measurement, or fail."""
+        if name == self._fail:
+            raise ValueError("a view that fails")
+        self.seen.append(f"{name.rpartition('.')[2]} {amount:g}")
+
+
+class Counter:
+    """A counter of ``Counts``."""
+
+    def __init__(self, counts: Counts, name: str) -> None:
+        self._counts, self._name = counts, name
+
+    def add(self, amount: float, _attributes: object, _context: object) -> None:
+        """Note a measurement."""
+        self._counts.take(self._name, amount)
+
+
+def meter_of(counts: Counts) -> tuple[Meter, Flusher]:
+    """Return a meter and what flushes it, once that is loaded."""
+    flusher = Flusher("test", lambda: counts)
+    flusher.wait_loaded(time.monotonic() + 60)
+    return Meter(flusher), flusher
+
+
+def test_a_series_of_failures_is_exported_at_zero_before_it_counts() -> None:
+    """Also one that nobody could know of beforehand: backends take its first value for where it starts."""
+    counts = Counts()
+    meter, flusher = meter_of(counts)
+    meter.measure(c.METRIC_WORKER_FAILURES, 1, {c.ERROR_TYPE: "KeyError"})
+    meter.publish()
+    assert flusher.wait(1, time.monotonic() + 60)
+    meter.publish()
+    meter.measure(c.METRIC_WORKER_FAILURES, 2, {c.ERROR_TYPE: "KeyError"})
+    meter.publish()
+    assert counts.seen == ["failures 0", "flushed", "failures 1", "failures 2"]
+    flusher.end()
+
+
+def test_the_last_export_keeps_nothing_back() -> None:
+    """There is no time for a zero of its own."""
+    counts = Counts()
+    meter, flusher = meter_of(counts)
+    meter.measure(c.METRIC_WORKER_FAILURES, 1, {c.ERROR_TYPE: "KeyError"})
+    meter.publish(last=True)
+    assert counts.seen == ["failures 1"]
+    flusher.end()
+
+
+def test_an_instrument_that_fails_costs_no_other() -> None:
+    """And nothing is counted twice for it."""
+    counts = Counts(fail=c.METRIC_EVENTS)
+    meter, flusher = meter_of(counts)
+    meter.measure(c.METRIC_EVENTS, 1, {})
+    meter.measure(c.METRIC_HEARTBEATS, 1, {})
+    meter.publish()
+    meter.publish()
+    assert counts.seen == ["heartbeats 1"]
+    flusher.end()

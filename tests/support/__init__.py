@@ -1,0 +1,1 @@
+"""What tests share: it drives real programs, and knows what is true of them."""

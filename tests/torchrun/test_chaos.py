@@ -1,0 +1,89 @@
+"""Real jobs with a fault in their way: the job ends as it would, and nothing that was recorded is lost."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import textwrap
+import threading
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from otlp_receiver import OtlpReceiver
+from tests.support.chaos import CASES, SAFE_NS, Case, Result, UnavailableError, run
+from tests.support.harness import Harness
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_fault_neither_changes_the_job_nor_loses_anything(name: str) -> None:
+    """The exit codes are those of the job; after a replay everything recorded is delivered."""
+    try:
+        result: Result = run(name)
+    except UnavailableError as error:
+        pytest.skip(str(error))
+    assert result.exit_codes == result.expected_codes
+    assert result.lost == [], result
+    assert result.recorded > 0 or "SIGKILL" in name
+    if name in ("a backend that is well", "dies midway and comes back", "a full disk"):
+        assert (result.spooled, result.twice) == (0, 0)
+        assert result.at_once == result.recorded
+
+
+def test_open_spans_of_a_killed_agent_are_closed_and_the_trace_is_whole(tmp_path: Path) -> None:
+    """They end with what was recorded last, marked as truncated, without an outcome; none is an orphan."""
+    job = Case(tmp_path / "job", "killed")
+    with job.harness:
+        job.start(stay=True)
+        job.harness.wait_for_gate(1)
+        (agent,) = job.agents
+        agent.wait_for_event("torchelastic.worker.status.START", 2 * 2)
+        # The promise is about what was recorded a tenth of a second ago.
+        threading.Event().wait(3 * SAFE_NS / 1e9)
+        agent.send_signal(signal.SIGKILL)
+        job.end()
+        said = job.replay()
+    (receiver,) = job.receivers
+    spans = receiver.spans
+    truncated = Counter(span.name for span in spans if span.attributes.get("torchelastic.truncated") is True)
+    assert truncated == {"torchelastic.agent": 1, "torchelastic.worker_group": 1, "torchelastic.worker": 2}, (
+        said
+    )
+    assert Counter(span.name for span in spans)["torchelastic.worker"] == 4
+    ids = {span.span_id for span in spans}
+    assert {span.parent_span_id for span in spans} <= ids | {""}
+    last_ns = max(record.time_ns for record in receiver.logs)
+    for span in spans:
+        if span.attributes.get("torchelastic.truncated"):
+            assert "torchelastic.outcome" not in span.attributes
+            assert span.status_code == "UNSET"
+            assert span.start_ns <= span.end_ns
+            assert span.end_ns - last_ns < 5_000_000_000
+
+
+def test_a_secret_in_an_error_text_does_not_leave_the_process(tmp_path: Path) -> None:
+    """TORCHELASTIC_OTEL_REDACT reaches messages, tracebacks, sentences, and what is kept on the disk."""
+    script = """
+    from torch.distributed.elastic.multiprocessing.errors import record
+    @record
+    def main():
+        raise RuntimeError("cannot log in with password=hunter2 at db")
+    main()
+    """
+    with Harness(tmp_path / "job") as harness, OtlpReceiver() as receiver:
+        program = harness.program("train.py", textwrap.dedent(script))
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=1"]
+        agent = harness.run(
+            [*command, "--event-log-handler=otel", str(program)],
+            env={
+                "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.http_endpoint,
+                "TORCHELASTIC_OTEL_REDACT": r"password=\S+",
+            },
+        )
+        assert agent.wait() == 1
+        everything = repr((receiver.logs, receiver.spans))
+    assert "hunter2" not in everything
+    assert "cannot log in with [redacted] at db" in everything
