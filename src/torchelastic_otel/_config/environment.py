@@ -1,8 +1,8 @@
 """Reading the environment: which value counts as set, and the words for a wrong one.
 
 Left to itself, the SDK raises for some wrong values, logs others without the variable's name, and cannot be
-imported with one. Here a wrong value is one warning that names the variable, and the default. The warning
-reads the same however often a variable is read, so that ``warn`` can tell it once. An empty variable counts as
+imported with one. Here a wrong value is one warning that names the variable, and the default. The warning is
+the same however often a variable is read, so that ``warn`` can tell it once. An empty variable counts as
 unset, as the specification has it.
 """
 

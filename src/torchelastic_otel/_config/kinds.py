@@ -192,8 +192,8 @@ class Number(Kind[float]):
     def accepted(self) -> str:
         """The unit and the bounds."""
         unit = self.unit if self.milliseconds_from is None else f"{self.unit} (not milliseconds)"
-        lowest = "above 0 and up" if self.lowest is None else f"from {self.lowest:g}"
-        return f"{unit} {lowest} to {self.highest:g}"
+        lowest = "above 0 and up" if self.lowest is None else f"from {self.lowest:.12g}"
+        return f"{unit} {lowest} to {self.highest:.12g}"
 
 
 class Integer(Kind[int]):
@@ -306,7 +306,7 @@ class Components(Kind[tuple[str, ...]]):
     @property
     def accepted(self) -> str:
         """What is built in, and the group of the others."""
-        return f"a comma list of {_components(self.built_in, self.group.format('{traces,logs,metrics}'))}"
+        return f"a comma list; each {_components(self.built_in, self.group.format('{traces,logs,metrics}'))}"
 
 
 def _component(name: str, group: str, built_in: Sequence[str]) -> str | None:
@@ -316,5 +316,5 @@ def _component(name: str, group: str, built_in: Sequence[str]) -> str | None:
 
 
 def _components(built_in: Sequence[str], group: str) -> str:
-    words = "".join(f"'{name}', " for name in built_in)
-    return f"{words}{words and 'or '}an installed entry point of '{group}'"
+    words = ", ".join(f"'{name}'" for name in built_in)
+    return f"{words}{words and ' or '}an installed entry point of '{group}'"

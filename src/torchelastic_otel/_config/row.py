@@ -125,7 +125,7 @@ def _shown(value: object) -> str:
         case bool():
             return str(value).lower()
         case float():
-            return f"{value:g}"
+            return f"{value:.12g}"
         case tuple():
             return ",".join(value)
         case _:

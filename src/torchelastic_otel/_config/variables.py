@@ -77,7 +77,7 @@ REDACT = Variable(
 )
 SPOOL_DIR = Variable(
     "TORCHELASTIC_OTEL_SPOOL_DIR",
-    Directory("a directory of this user's alone, or 'off'"),
+    Directory("a directory that only this user can write to, or 'off'"),
     setting="spool_dir",
     section="package",
     default_words="see [delivery](delivery.md)",
