@@ -30,15 +30,15 @@ from otlp_receiver import MetricPoint, OtlpReceiver, Request
 from tests.support.credentials import PROVIDER_POINTS, PROVIDERS, Authority
 from tests.support.harness import free_port
 from tests.support.programs import python
-from torchelastic_otel._config.environment import (
+from torchelastic_otel._config.environment import Signal
+from torchelastic_otel._config.exporters import ExporterPlan, plan_exporters
+from torchelastic_otel._config.limits import (
     BatchSettings,
     LogLimits,
-    Signal,
     batch_settings,
-    log_limits_from_env,
     metric_export_interval_s,
 )
-from torchelastic_otel._config.exporters import ExporterPlan, plan_exporters
+from torchelastic_otel._config.limits import log_limits as log_limits_from_env
 from torchelastic_otel._config.resource import resource_attributes
 from torchelastic_otel._config.settings import Settings, read_settings
 from torchelastic_otel._delivery.answer import Answer
