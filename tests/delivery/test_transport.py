@@ -32,7 +32,8 @@ from tests.support.credentials import PROVIDER_POINTS, PROVIDERS, Authority
 from tests.support.harness import free_port
 from tests.support.programs import python
 from torchelastic_otel._config.environment import Signal
-from torchelastic_otel._config.otlp import OtlpTarget, Protocol, plan_otlp
+from torchelastic_otel._config.otlp import OtlpTarget, plan_otlp
+from torchelastic_otel._config.otlp_variables import Protocol
 from torchelastic_otel._delivery.credentials import CredentialError
 from torchelastic_otel._delivery.sender import Answer, make_sender
 
