@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import json
+import os
 import traceback
 from typing import Any
 
@@ -48,17 +48,10 @@ def worker_error(path: str) -> f.WorkerError | None:
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             text = file.read(_LONGEST_ERROR_FILE)
+            written_ns = os.fstat(file.fileno()).st_mtime_ns
     except OSError:
         return None
-    if not text:
-        return None
-    time_s = None
-    try:
-        stamp = json.loads(text)["message"]["extraInfo"]["timestamp"]
-        time_s = int(stamp)
-    except (ValueError, TypeError, KeyError):
-        pass
-    return f.WorkerError(path, text, time_s)
+    return f.WorkerError(path, text, written_ns) if text else None
 
 
 def view(handler: Any, *, joined: bool) -> f.RendezvousView | None:
