@@ -27,7 +27,7 @@ from torch.distributed.elastic.events.api import Event, EventSource  # noqa: E40
 import torchelastic_otel  # noqa: E402
 from torchelastic_otel import events as our_events  # noqa: E402
 from torchelastic_otel._config import exporters as plans_of  # noqa: E402
-from torchelastic_otel._intake.bridge import bridge  # noqa: E402
+from torchelastic_otel._intake.recording import submit_fact  # noqa: E402
 from torchelastic_otel._job import facts  # noqa: E402
 from torchelastic_otel._telemetry import exporters  # noqa: E402
 
@@ -110,10 +110,8 @@ def main() -> None:
     handlers._log_handlers["logging_handler"] = LoggingHandler(logger_provider=provider)
 
     # A job with its spans open, as the agent's hooks open them.
-    bridge().fact(facts.JobStarted(1, time.time_ns(), "bench"))
-    bridge().fact(
-        facts.WorkersStarting(1, time.time_ns(), [facts.WorkerSlot(rank, rank) for rank in range(8)])
-    )
+    submit_fact(facts.JobStarted(1, time.time_ns(), "bench"))
+    submit_fact(facts.WorkersStarting(1, time.time_ns(), [facts.WorkerSlot(rank, rank) for rank in range(8)]))
 
     def torch_to(destination: str) -> Callable[[Event], None]:
         return lambda event: torch_events.record(event, destination)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import textwrap
@@ -12,7 +13,10 @@ import pytest
 
 from otlp_receiver import OtlpReceiver
 from tests.support.harness import Harness
-from tests.support.scenarios import Run, Runs
+from tests.support.said import Said
+from tests.support.scenarios.job import SCENARIOS
+from tests.support.scenarios.running import Run, Runs
+from torchelastic_otel._runtime import guard
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -38,6 +42,19 @@ def receiver() -> Iterator[OtlpReceiver]:
 
 
 @pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> Iterator[Said]:
+    """What the package says in the program's log; what it has said before is forgotten."""
+    monkeypatch.setattr(guard, "_said", set())
+    logger, handler = guard.logger, Said()
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    yield handler
+    logger.removeHandler(handler)
+    logger.setLevel(level)
+
+
+@pytest.fixture
 def harness(tmp_path: Path) -> Iterator[Harness]:
     """A clean environment for launchers, of the test's own."""
     with Harness(tmp_path / "job") as harness:
@@ -45,15 +62,30 @@ def harness(tmp_path: Path) -> Iterator[Harness]:
 
 
 @pytest.fixture(scope="session")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
-    """All scenarios of torchrun, each run when it is first looked at."""
-    return Runs(tmp_path_factory.mktemp("torchrun"))
+def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
+    """All scenarios of torchrun that the chosen tests are about; they begin to run with the first of them."""
+    wanted = [
+        (str(item.callspec.params["name"]), bridge)
+        for item in request.session.items
+        if isinstance(item, pytest.Function) and hasattr(item, "callspec")
+        for fixture, bridge in (("run", True), ("without", False))
+        if fixture in item.fixturenames and item.callspec.params.get("name") in SCENARIOS
+    ]
+    found = Runs(tmp_path_factory.mktemp("scenarios"), wanted)
+    yield found
+    found.stop()
 
 
 @pytest.fixture
 def run(runs: Runs, name: str) -> Run:
     """Return the scenario that the test is about."""
-    return runs[name]
+    return runs.get(name)
+
+
+@pytest.fixture
+def without(runs: Runs, name: str) -> Run:
+    """Return the same scenario, run as if the bridge were not installed."""
+    return runs.get(name, bridge=False)
 
 
 @pytest.fixture

@@ -128,7 +128,7 @@ def sentences() -> Iterator[str]:
     wordy = WorkerError("error.json", json.dumps({"message": {"message": f"it is {SECRET}"}}))
     typed = WorkerError("error.json", json.dumps({"message": {"message": f"a.b.Error: {SECRET}"}}))
     who: dict[str, str | int] = {"torchelastic.global_rank": 3, "torchelastic.hostname": "fe80::1"}
-    deaths = [own_death(who, WorkerExit(0, 1, error=error), Interval(0, 1)) for error in (wordy, typed)]
+    deaths = [own_death(who, WorkerExit(0, 1, error=error), Interval(0, 1, 1)) for error in (wordy, typed)]
     yield from (death.sentence for death in deaths)
     yield group_sentence(deaths, deaths)
     yield group_sentence([], deaths)

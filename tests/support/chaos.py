@@ -29,7 +29,8 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 
 from otlp_receiver import LogRecord, OtlpReceiver, TlsFiles
-from tests.support.harness import TORCHRUN, Agent, Harness, Recorded, c10d, free_port, match
+from tests.support.harness import TORCHRUN, Agent, Harness, c10d, free_port
+from tests.support.recorded import Recorded, match
 from torchelastic_otel._delivery.spool import orphans
 
 TIMEOUT_S = 120.0

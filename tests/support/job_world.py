@@ -380,7 +380,7 @@ def error_file(message: str, at: float) -> f.WorkerError:
     """Return a worker's error file."""
     extra = {"py_callstack": "Traceback …", "timestamp": str(int(at))}
     text = json.dumps({"message": {"message": message, "extraInfo": extra}})
-    return f.WorkerError("/tmp/errors/0/error.json", text, int(at))
+    return f.WorkerError("/tmp/errors/0/error.json", text, ns(at))
 
 
 def first_failure(data: Mapping[str, Any]) -> dict[str, Any]:

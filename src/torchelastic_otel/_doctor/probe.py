@@ -18,7 +18,7 @@ from .network import Address, Listener, address_of, connect, proxy_of, what_list
 from .report import Check
 
 if TYPE_CHECKING:
-    from .._delivery.sender import Answer
+    from .._delivery.answer import Answer
 
 PROBE = f"{SCOPE}.doctor"
 """Name of the span, of the log record's event, and of the metric."""
@@ -73,7 +73,8 @@ class Probes:
         return self._listeners[address]
 
     def _send(self, signal: Signal, target: OtlpTarget) -> Answer:
-        from .._delivery.sender import Answer, make_sender
+        from .._delivery.answer import Answer
+        from .._delivery.sender import make_sender
 
         try:
             sender = make_sender(signal, target)

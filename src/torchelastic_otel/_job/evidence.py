@@ -14,20 +14,26 @@ _CLOCK_TICK_NS = 10_000_000
 
 
 class Interval(NamedTuple):
-    """The moment lies between these, in nanoseconds since the epoch."""
+    """The moment lies between the first two; ``told_ns`` is what a record says (ns since the epoch)."""
 
     earliest_ns: int
     latest_ns: int
+    told_ns: int
 
 
 def written(mtime_ns: int) -> Interval:
     """Return when a file was written, by its time."""
-    return Interval(mtime_ns, mtime_ns + _CLOCK_TICK_NS)
+    return Interval(mtime_ns, mtime_ns + _CLOCK_TICK_NS, mtime_ns)
 
 
 def between_looks(alive_ns: int, dead_ns: int) -> Interval:
     """Return when a process ended that was seen alive, and then dead."""
-    return Interval(min(alive_ns, dead_ns), dead_ns)
+    return Interval(min(alive_ns, dead_ns), dead_ns, dead_ns)
+
+
+def at(time_ns: int) -> Interval:
+    """Return a moment that is known."""
+    return Interval(time_ns, time_ns, time_ns)
 
 
 class Death(Protocol):

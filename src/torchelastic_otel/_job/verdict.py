@@ -9,7 +9,7 @@ from .. import _contract as c
 from .._values import Attributes, AttributeValue, present
 from . import sentences
 from . import torch_words as words
-from .evidence import Interval, written
+from .evidence import Interval, at, written
 from .exceptions import exception_from_error_file
 from .facts import Raised, RendezvousView, WorkerError, WorkerExit
 from .translate import error_type
@@ -89,14 +89,14 @@ def collateral_death(identity: Mapping[str, AttributeValue], exit_: WorkerExit, 
     """Describe the end of a worker that its agent stopped because of another one's death."""
     attributes = {**_death(identity, exit_), c.COLLATERAL: True}
     sentence = sentences.collateral_death(attributes, exit_.exit_code)
-    return Failure(attributes, sentence, Interval(time_ns, time_ns), collateral=True)
+    return Failure(attributes, sentence, at(time_ns), collateral=True)
 
 
 def stuck(identity: Mapping[str, AttributeValue], time_ns: int) -> Failure:
     """Describe a worker in uninterruptible sleep: it has not ended, and the group fails of it."""
     attributes: Attributes = {**identity, c.FAILURE_CAUSE: c.CAUSE_UNINTERRUPTIBLE}
     attributes[c.ERROR_TYPE] = c.CAUSE_UNINTERRUPTIBLE
-    return Failure(attributes, sentences.stuck(attributes), Interval(time_ns, time_ns))
+    return Failure(attributes, sentences.stuck(attributes), at(time_ns))
 
 
 def killed_by_watchdog(
@@ -109,7 +109,7 @@ def killed_by_watchdog(
     if number.isdecimal():
         attributes[c.WORKER_SIGNAL] = attributes[c.ERROR_TYPE] = sentences.signal_name(int(number))
     sentence = sentences.killed_by_watchdog(attributes, watchdog.get(c.WATCHDOG_PREFIX + "scope_id"))
-    return Failure({**attributes, **watchdog}, sentence, Interval(time_ns, time_ns))
+    return Failure({**attributes, **watchdog}, sentence, at(time_ns))
 
 
 def _death(identity: Mapping[str, AttributeValue], exit_: WorkerExit) -> Attributes:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk._logs import ReadableLogRecord
     from opentelemetry.sdk.resources import Resource
 
-    from .._config.environment import LogLimits
+    from .._config.limits import LogLimits
     from .._delivery.outbox import Outbox
 
 _uids = itertools.count(1)
@@ -77,7 +77,7 @@ class OwnLogs:
         waiting, self._waiting = self._waiting, []
         if self._readable is None:
             self._readable = self._make_readable()
-        self._outbox.put(encode_logs(self._readable.batch(waiting)), time.time_ns())
+        self._outbox.keep(encode_logs(self._readable.batch(waiting)), time.time_ns())
 
 
 class ProviderLogs:

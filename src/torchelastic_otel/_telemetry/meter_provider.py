@@ -46,7 +46,7 @@ def own_meter_provider(
     for plan in plans:
         exporter: Any
         if plan.otlp is not None and outbox is not None:
-            exporter = metric_exporter(outbox.put_metrics, warn)
+            exporter = metric_exporter(outbox.keep_metrics, warn)
         else:
             exporter = load_exporter(plan, warn)
         if isinstance(exporter, MetricReader):

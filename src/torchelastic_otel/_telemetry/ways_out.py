@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .._config import environment as env
 from .._config.exporters import plan_exporters
+from .._config.limits import BatchSettings, batch_settings
 from .batcher import Batcher, Export
 from .exporters import load_exporter
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from .._config.environment import Signal, Warn
     from .._config.exporters import ExporterPlan
     from .._delivery.outbox import Outbox
-    from .._delivery.outboxes import Durable
+    from .._delivery.outboxes import Outboxes
 
-_AT_ONCE = env.BatchSettings(delay_s=0.0, max_batch=1, max_queue=1024)
+_AT_ONCE = BatchSettings(delay_s=0.0, max_batch=1, max_queue=1024)
 
 
 class WaysOut:
@@ -25,13 +25,13 @@ class WaysOut:
     Args:
         environ: the process's environment; ``OTEL_*`` is read from it.
         warn: takes one clear sentence for each thing that is wrong in it.
-        durable: keeps and sends what goes by OTLP.
+        outboxes: keep and sends what goes by OTLP.
     """
 
-    def __init__(self, environ: Mapping[str, str], warn: Warn, durable: Durable) -> None:
+    def __init__(self, environ: Mapping[str, str], warn: Warn, outboxes: Outboxes) -> None:
         self._environ = environ
         self._warn = warn
-        self._durable = durable
+        self._outboxes = outboxes
         self._batchers: list[Batcher[Any]] = []
 
     def of(
@@ -41,9 +41,9 @@ class WaysOut:
         outbox: Outbox | None = None
         batchers: list[Batcher[Any]] = []
         for plan in plan_exporters(signal, self._environ, self._warn):
-            settings = env.batch_settings(signal, self._environ, self._warn)
+            settings = batch_settings(signal, self._environ, self._warn)
             if plan.otlp is not None and outbox is None:
-                outbox = self._durable.outbox(signal, plan.otlp, settings)
+                outbox = self._outboxes.outbox(signal, plan.otlp, settings)
                 continue
 
             def load(plan: ExporterPlan = plan) -> Export[Any] | None:
@@ -66,10 +66,10 @@ class WaysOut:
         """Return the exporters of metrics, which the SDK's readers use, and the outbox of those by OTLP."""
         plans = plan_exporters("metrics", self._environ, self._warn)
         target = next((plan.otlp for plan in plans if plan.otlp is not None), None)
-        return plans, None if target is None else self._durable.outbox("metrics", target, _AT_ONCE)
+        return plans, None if target is None else self._outboxes.outbox("metrics", target, _AT_ONCE)
 
     def _parts(self) -> list[Batcher[Any] | Outbox]:
-        return [*self._batchers, *self._durable.outboxes]
+        return [*self._batchers, *self._outboxes]
 
     def wait_loaded(self, deadline: float) -> None:
         """Wait until what sends is loaded, at most until ``deadline`` (``time.monotonic`` seconds)."""
