@@ -22,7 +22,6 @@ from torchelastic_otel._job.identity import (
     scheduler_job,
 )
 
-
 VALID = f"00-{TRACE}-{SPAN}-01"
 
 encodable = st.text(st.characters(exclude_categories=["Cs"]))
@@ -70,7 +69,7 @@ def test_any_run_id_has_an_identity(run_id: str) -> None:
     assert 0 < identify(run_id, {}).trace_id < 1 << 128
 
 
-# --- schedulers ------------------------------------------------------------------------------------------
+# --- schedulers -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -114,7 +113,7 @@ def test_seed_keeps_jobs_of_one_run_id_apart() -> None:
     assert identify("r", {}, "monday").trace_id != identify("r", {}).trace_id
 
 
-# --- nameless run ids ------------------------------------------------------------------------------------
+# --- nameless run ids -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("run_id", NAMELESS)
@@ -143,7 +142,7 @@ def test_other_run_ids_identify_a_job(run_id: str) -> None:
     assert not identify(run_id, {}).random
 
 
-# --- TRACEPARENT -----------------------------------------------------------------------------------------
+# --- TRACEPARENT ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -221,7 +220,7 @@ def test_formatted_traceparent_is_read_back(trace_id: int, span_id: int, flags: 
     assert parse_traceparent(text) == ParentContext(trace_id, span_id, flags)
 
 
-# --- span ids --------------------------------------------------------------------------------------------
+# --- span ids ---------------------------------------------------------------------------------------------
 
 
 def test_span_ids_do_not_follow_the_programs_seed() -> None:

@@ -68,7 +68,7 @@ def test_users_event_without_any_job_has_no_span() -> None:
     assert not world.output.counts
 
 
-# --- what they say -----------------------------------------------------------------------------------------
+# --- what they say ----------------------------------------------------------------------------------------
 
 MINE = {"name": "mine", "source": "AGENT", "timestamp": 0, "metadata": {}}
 
