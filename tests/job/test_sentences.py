@@ -123,7 +123,8 @@ SENTENCES = [
     ),
     (
         s.peers_lost(["A", "B", "C", "D", "E"]),
-        "5 workers lost a peer, so the cause is on another node or a worker that hangs: A; B; C; D; and 1 more",
+        "5 workers lost a peer, so the cause is on another node or a worker that hangs: "
+        "A; B; C; D; and 1 more",
     ),
     (s.who_waited(["b"], ["a"]), "b asked to join"),
     (s.who_waited(["a"], ["a"]), "a of the last round asked to join again"),
