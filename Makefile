@@ -8,11 +8,16 @@ BIN := .venv/bin
 FAST := pytest -n 2 --dist loadfile -m "not e2e"
 SLOW := pytest -m e2e
 NONE_IS_FINE := || [ $$? -eq 5 ]
+# The whole suite in one environment: $(call suite,.venv)
+define suite
+$(1)/bin/python -m $(FAST) $(PYTEST_ARGS) $(NONE_IS_FINE)
+$(1)/bin/python -m $(SLOW) $(PYTEST_ARGS) $(NONE_IS_FINE)
+endef
 INPUTS := pyproject.toml $(wildcard requirements/*.txt)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-fast lint generate format bench chaos compat compat-torch-2.8 compat-torch-newest \
-	compat-otel compat-otel-fast wheel clean
+	compat-otel compat-otel-fast canary nightly wheel release-check clean always
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9. -]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | \
@@ -22,8 +27,7 @@ demo: .venv/.installed ## run a job that crashes and recovers, and show its tele
 	@$(BIN)/python examples/demo.py
 
 test: .venv/.installed ## all tests; those whose tools are absent are skipped and say so
-	$(BIN)/python -m $(FAST) $(PYTEST_ARGS) $(NONE_IS_FINE)
-	$(BIN)/python -m $(SLOW) $(PYTEST_ARGS) $(NONE_IS_FINE)
+	$(call suite,.venv)
 
 test-fast: .venv/.installed ## the tests that start no job
 	$(BIN)/python -m $(FAST) $(PYTEST_ARGS)
@@ -50,23 +54,35 @@ chaos: .venv/.installed ## run jobs against faults of all kinds, and renew docs/
 compat: compat-torch-2.8 compat-torch-newest compat-otel ## all tests with the oldest and newest versions (12 GB)
 
 compat-torch-2.8: .venv-torch-2.8/.installed ## all tests with the oldest torch (7 GB)
-	.venv-torch-2.8/bin/python -m $(FAST) $(PYTEST_ARGS) $(NONE_IS_FINE)
-	.venv-torch-2.8/bin/python -m $(SLOW) $(PYTEST_ARGS) $(NONE_IS_FINE)
+	$(call suite,.venv-torch-2.8)
 
 compat-torch-newest: .venv-torch-newest/.installed ## all tests with the newest torch (7 GB)
-	.venv-torch-newest/bin/python -m $(FAST) $(PYTEST_ARGS) $(NONE_IS_FINE)
-	.venv-torch-newest/bin/python -m $(SLOW) $(PYTEST_ARGS) $(NONE_IS_FINE)
+	$(call suite,.venv-torch-newest)
 
 compat-otel: .venv-otel-oldest/.installed ## all tests with the oldest OpenTelemetry
-	.venv-otel-oldest/bin/python -m $(FAST) $(PYTEST_ARGS) $(NONE_IS_FINE)
-	.venv-otel-oldest/bin/python -m $(SLOW) $(PYTEST_ARGS) $(NONE_IS_FINE)
+	$(call suite,.venv-otel-oldest)
 
 compat-otel-fast: .venv-otel-oldest/.installed ## those of them that start no job
 	.venv-otel-oldest/bin/python -m $(FAST) $(PYTEST_ARGS)
 
+canary: .venv-canary/.installed ## all tests with the newest torch and OpenTelemetry that pip finds today (7 GB)
+	.venv-canary/bin/python -m pip list --format=freeze | grep -E '^(torch|opentelemetry[a-z-]*)=='
+	$(call suite,.venv-canary)
+
+nightly: compat chaos ## what takes too long for each change: compat and chaos
+
 wheel: ## build the wheel into dist/
 	rm -rf dist
 	$(PYTHON) -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+release-check: .venv-release/.installed ## build what a release uploads into dist/, and check it
+	rm -rf dist
+	.venv-release/bin/python -m build --no-isolation --sdist --wheel --outdir dist .
+	.venv-release/bin/python -m twine check --strict dist/*
+	.venv-release/bin/python tests/dist_check.py dist
+	$(PYTHON) -m venv --clear .venv-wheel
+	.venv-wheel/bin/python -m pip install --quiet --disable-pip-version-check dist/*.whl
+	.venv-wheel/bin/python tests/wheel_check.py
 
 clean: ## remove everything that was made
 	rm -rf .venv .venv-* .tools build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
@@ -78,6 +94,12 @@ clean: ## remove everything that was made
 .venv-torch-2.8/.installed: PACKAGES = -r requirements/tools.txt -r requirements/otel.txt torch==2.8.0
 .venv-torch-newest/.installed: PACKAGES = -r requirements/tools.txt -r requirements/otel.txt torch
 .venv-otel-oldest/.installed: PACKAGES = -r requirements/tools.txt -r requirements/otel-oldest.txt torch==2.13.0
+.venv-canary/.installed: PACKAGES = -r requirements/tools.txt -r requirements/newest.txt
+.venv-release/.installed: PACKAGES = -r requirements/release.txt
+
+# Tomorrow's newest is another.
+.venv-canary/.installed: always
+always:
 
 %/.installed: $(INPUTS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or later is needed: make PYTHON=…")'

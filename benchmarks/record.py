@@ -19,11 +19,7 @@ os.environ.update(OTEL_TRACES_EXPORTER="none", OTEL_METRICS_EXPORTER="none", OTE
 warnings.simplefilter("ignore")
 
 from opentelemetry.sdk._logs import LoggerProvider, LoggingHandler  # noqa: E402  # after the environment
-from opentelemetry.sdk._logs.export import (  # noqa: E402
-    BatchLogRecordProcessor,
-    LogRecordExporter,
-    LogRecordExportResult,
-)
+from opentelemetry.sdk._logs.export import BatchLogRecordProcessor, LogRecordExporter, LogRecordExportResult  # noqa: E402
 from torch.distributed.elastic import events as torch_events  # noqa: E402
 from torch.distributed.elastic.events import handlers  # noqa: E402
 from torch.distributed.elastic.events.api import Event, EventSource  # noqa: E402
@@ -31,7 +27,7 @@ from torch.distributed.elastic.events.api import Event, EventSource  # noqa: E40
 import torchelastic_otel  # noqa: E402
 from torchelastic_otel import events as our_events  # noqa: E402
 from torchelastic_otel._config import exporters as plans_of  # noqa: E402
-from torchelastic_otel._intake.bridge import bridge  # noqa: E402
+from torchelastic_otel._intake.recording import submit_fact  # noqa: E402
 from torchelastic_otel._job import facts  # noqa: E402
 from torchelastic_otel._telemetry import exporters  # noqa: E402
 
@@ -114,10 +110,8 @@ def main() -> None:
     handlers._log_handlers["logging_handler"] = LoggingHandler(logger_provider=provider)
 
     # A job with its spans open, as the agent's hooks open them.
-    bridge().fact(facts.JobStarted(1, time.time_ns(), "bench"))
-    bridge().fact(
-        facts.WorkersStarting(1, time.time_ns(), [facts.WorkerSlot(rank, rank) for rank in range(8)])
-    )
+    submit_fact(facts.JobStarted(1, time.time_ns(), "bench"))
+    submit_fact(facts.WorkersStarting(1, time.time_ns(), [facts.WorkerSlot(rank, rank) for rank in range(8)]))
 
     def torch_to(destination: str) -> Callable[[Event], None]:
         return lambda event: torch_events.record(event, destination)

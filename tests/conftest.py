@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import textwrap
@@ -12,8 +13,10 @@ import pytest
 
 from otlp_receiver import OtlpReceiver
 from tests.support.harness import Harness
+from tests.support.said import Said
 from tests.support.scenarios.job import SCENARIOS
 from tests.support.scenarios.running import Run, Runs
+from torchelastic_otel._runtime import guard
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -36,6 +39,19 @@ def receiver() -> Iterator[OtlpReceiver]:
     """A receiver of the test's own, without TLS."""
     with OtlpReceiver() as receiver:
         yield receiver
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> Iterator[Said]:
+    """What the package says in the program's log; what it has said before is forgotten."""
+    monkeypatch.setattr(guard, "_said", set())
+    logger, handler = guard.logger, Said()
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    yield handler
+    logger.removeHandler(handler)
+    logger.setLevel(level)
 
 
 @pytest.fixture

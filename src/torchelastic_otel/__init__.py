@@ -6,9 +6,9 @@ package is enough to make the destination known to torch.
 """
 
 from ._api import attach_worker_context, flush, instrument, uninstrument
-from ._torch.hooks import watch_imports as _watch_imports
+from ._torch.hooks import hooks as _hooks
 from ._version import __version__
 
 __all__ = ["__version__", "attach_worker_context", "flush", "instrument", "uninstrument"]
 
-_watch_imports()
+_hooks.install()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from ._torch.hooks import hooks, watch_imports
+from ._torch.hooks import hooks
 
 if TYPE_CHECKING:
     from contextvars import Token
@@ -35,21 +35,20 @@ def instrument(
         logger_provider: takes the log records; likewise.
         meter_provider: takes the measurements; likewise.
     """
-    from ._intake.bridge import use_providers
+    from ._intake.lifecycle import use_providers
 
     if tracer_provider is not None or logger_provider is not None or meter_provider is not None:
         from ._telemetry.providers import Providers
 
         use_providers(Providers(tracer_provider, logger_provider, meter_provider))
-    watch_imports()
-    hooks.every_job = True
+    hooks.install()
+    hooks.follow_every_job()
 
 
 def uninstrument() -> None:
     """Undo ``instrument``: torch is as it was before. What was recorded is sent first."""
-    from ._intake.bridge import use_providers
+    from ._intake.lifecycle import use_providers
 
-    hooks.every_job = False
     hooks.release()
     use_providers(None)
 
@@ -59,7 +58,7 @@ def flush(timeout_s: float = 5.0) -> bool:
 
     Not needed at the end of a process, which flushes by itself.
     """
-    from ._intake.bridge import bridge
+    from ._intake.lifecycle import bridge
 
     return bridge().flush(timeout_s)
 

@@ -214,6 +214,28 @@ RESTART_MEMBERSHIP_CHANGE: Final = "membership_change"
 DOWN_STARTUP: Final = "startup"
 DOWN_SHUTDOWN: Final = "shutdown"
 
+STEP_STORE: Final = "while reaching the rendezvous store"
+STEP_BEFORE: Final = "before the rendezvous"
+STEP_RENDEZVOUS: Final = "during the rendezvous"
+STEP_AFTER_RENDEZVOUS: Final = "between the joined rendezvous and the start of the workers"
+STEP_STARTING: Final = "while starting the workers"
+STEP_RUNNING: Final = "while the workers ran"
+STEP_STOPPING: Final = "while stopping the workers"
+STEP_BARRIER: Final = "at the exit barrier"
+STEP_CLOSING: Final = "while closing the rendezvous"
+STEPS: Final = (
+    STEP_STORE,
+    STEP_BEFORE,
+    STEP_RENDEZVOUS,
+    STEP_AFTER_RENDEZVOUS,
+    STEP_STARTING,
+    STEP_RUNNING,
+    STEP_STOPPING,
+    STEP_BARRIER,
+    STEP_CLOSING,
+)
+"""Values of ``torchelastic.step``; each ends a sentence of the verdict."""
+
 EVENT_OTHER: Final = "other"
 
 # Metrics

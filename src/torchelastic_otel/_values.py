@@ -61,6 +61,11 @@ def clean_all(attributes: Mapping[str, AttributeValue]) -> Attributes:
     return cleaned
 
 
+def present(attributes: Mapping[str, AttributeValue | None]) -> Attributes:
+    """Return the attributes that say something: neither None nor an empty text."""
+    return {name: value for name, value in attributes.items() if value is not None and value != ""}
+
+
 def _big(value: int) -> str:
     # str() of a huge int raises beyond sys.get_int_max_str_digits, hex() never does.
     return str(value) if value.bit_length() < 4096 else hex(value)

@@ -66,7 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _spool_command(given: argparse.Namespace) -> int:
-    from ._commands.replay import export, replay, spool_directory
+    from ._commands.export import export
+    from ._commands.replay import replay
+    from ._commands.spools import spool_directory
     from ._delivery.spool import SpoolError
 
     directory = spool_directory(given.spool, os.environ)

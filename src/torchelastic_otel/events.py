@@ -31,16 +31,16 @@ and each event is written once.
 import json
 import logging
 import os
-import socket
 import sys
-import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from enum import Enum
-from types import FrameType, ModuleType
-from typing import Any, Protocol, Union
+from typing import Any, Union
 
 from torchelastic_otel._contract import DESTINATION as OTEL
+from torchelastic_otel._intake import recording
+from torchelastic_otel._intake.event_like import EventLike, EventMetadataValue, RdzvEventLike
+from torchelastic_otel._intake.rendezvous import make_rendezvous_event
 
 __all__ = [
     "Event",
@@ -57,9 +57,6 @@ __all__ = [
     "record_rdzv_event",
 ]
 
-EventMetadataValue = str | int | float | bool | None
-"""What a value of an event's metadata can be."""
-
 
 class EventSource(str, Enum):
     """Who reports an event."""
@@ -75,76 +72,6 @@ class NodeState(str, Enum):
     RUNNING = "RUNNING"
     SUCCEEDED = "SUCCEEDED"
     FAILED = "FAILED"
-
-
-class EventLike(Protocol):
-    """What ``record`` takes: this module's ``Event``, torch's, or anything with their fields."""
-
-    @property
-    def name(self) -> str:
-        """What happened."""
-
-    @property
-    def source(self) -> str:
-        """Who reports it."""
-
-    @property
-    def timestamp(self) -> int:
-        """When, in milliseconds since the epoch; 0 if not said."""
-
-    @property
-    def metadata(self) -> Mapping[str, EventMetadataValue]:
-        """Facts about it, by name."""
-
-    def serialize(self) -> str:
-        """Return the event as JSON text."""
-
-
-class RdzvEventLike(Protocol):
-    """What ``record_rdzv_event`` takes: this module's ``RdzvEvent``, torch's, or one with their fields."""
-
-    @property
-    def name(self) -> str:
-        """Where it happened."""
-
-    @property
-    def run_id(self) -> str:
-        """The job's id."""
-
-    @property
-    def message(self) -> str:
-        """What happened."""
-
-    @property
-    def hostname(self) -> str:
-        """The node's host."""
-
-    @property
-    def pid(self) -> int:
-        """The reporting process."""
-
-    @property
-    def node_state(self) -> str:
-        """How the node stands."""
-
-    @property
-    def master_endpoint(self) -> str:
-        """The store's ``host:port``, or empty."""
-
-    @property
-    def rank(self) -> int | None:
-        """The node's rank, if it has one."""
-
-    @property
-    def local_id(self) -> int | None:
-        """The node's number among the nodes of this process."""
-
-    @property
-    def error_trace(self) -> str:
-        """The traceback of a failure, or empty."""
-
-    def serialize(self) -> str:
-        """Return the event as JSON text."""
 
 
 class UnknownDestinationError(KeyError):
@@ -293,17 +220,6 @@ _log_handlers: dict[str, logging.Handler] = {
     "null": logging.NullHandler(),
 }
 _events_loggers: dict[str, logging.Logger] = {}
-_otel_module: ModuleType | None = None
-
-
-def _otel() -> ModuleType:
-    """Return the module that queues events for OpenTelemetry, imported when first needed."""
-    global _otel_module
-    if _otel_module is None:
-        from torchelastic_otel._intake import recording as _handler
-
-        _otel_module = _handler
-    return _otel_module
 
 
 class _PrivateLogger(logging.Logger):
@@ -339,8 +255,7 @@ def get_logging_handler(destination: str = "null") -> logging.Handler:
 
     """
     if destination == OTEL:
-        handler: logging.Handler = _otel().otel_handler()
-        return handler
+        return recording.otel_handler()
     try:
         return _log_handlers[destination]
     except KeyError:
@@ -364,7 +279,7 @@ def record(event: EventLike, destination: str = "null") -> None:
 
     """
     if destination == OTEL:
-        _otel().submit_event(event)
+        recording.submit_event(event)
         return
     logger = _get_or_create_logger(destination)
     logger.info(event.serialize())
@@ -382,7 +297,7 @@ def record_rdzv_event(event: RdzvEventLike, *, destination: str = "dynamic_rende
 
     """
     if destination == OTEL:
-        _otel().submit_rendezvous_event(event)
+        recording.submit_rendezvous_event(event)
         return
     logger = _get_or_create_logger(destination)
     logger.info(event.serialize())
@@ -426,42 +341,7 @@ def construct_and_record_rdzv_event(
     if isinstance(get_logging_handler(destination), logging.NullHandler):
         return
     caller = sys._getframe().f_back
-    event = make_rdzv_event(
-        caller, run_id, message, node_state, name, hostname, pid, master_endpoint, local_id, rank
+    event = make_rendezvous_event(
+        RdzvEvent, caller, run_id, message, node_state, name, hostname, pid, master_endpoint, local_id, rank
     )
     record_rdzv_event(event, destination=destination)
-
-
-def make_rdzv_event(
-    caller: FrameType | None,
-    run_id: str,
-    message: str,
-    node_state: NodeState,
-    name: str = "",
-    hostname: str = "",
-    pid: int | None = None,
-    master_endpoint: str = "",
-    local_id: int | None = None,
-    rank: int | None = None,
-) -> RdzvEvent:
-    """Make the event of ``construct_and_record_rdzv_event`` as seen from the frame ``caller``.
-
-    One frame's code object says what is needed; ``inspect.stack()`` reads every frame's source file. There is
-    no caller when the interpreter itself calls, as at exit or at the start of a bare thread.
-    """
-    file = "no_file"
-    if caller is not None:
-        file = os.path.basename(caller.f_code.co_filename)
-        name = name or caller.f_code.co_name
-    return RdzvEvent(
-        name=f"{file}:{name}",
-        run_id=run_id,
-        message=message,
-        hostname=hostname or socket.getfqdn(),
-        pid=pid or os.getpid(),
-        node_state=node_state,
-        master_endpoint=master_endpoint,
-        rank=rank,
-        local_id=local_id,
-        error_trace=traceback.format_exc() if node_state == NodeState.FAILED else "",
-    )

@@ -17,13 +17,13 @@ from otlp_receiver import OtlpReceiver
 from tests.support.backends import CONFIGS, collector
 from tests.support.harness import OTEL, Harness, Script, c10d, free_port
 from tests.support.otlp_requests import post, put
-from torchelastic_otel._job.exceptions import describe_exception
-from torchelastic_otel._job.facts import Raised, WorkerError
+from torchelastic_otel._job.facts import Raised, WorkerError, WorkerExit
+from torchelastic_otel._job.sentences import no_more_restarts, not_started
 from torchelastic_otel._job.verdict import (
-    failure_of,
     group_sentence,
     job_failed_by_launcher,
     job_failed_by_workers,
+    own_death,
     raised_attributes,
     rendezvous_verdict,
 )
@@ -127,13 +127,13 @@ def sentences() -> Iterator[str]:
     wordy = WorkerError("error.json", json.dumps({"message": {"message": f"it is {SECRET}"}}))
     typed = WorkerError("error.json", json.dumps({"message": {"message": f"a.b.Error: {SECRET}"}}))
     who: dict[str, str | int] = {"torchelastic.global_rank": 3, "torchelastic.hostname": "fe80::1"}
-    deaths = [failure_of(who, 1, error) for error in (wordy, typed)]
+    deaths = [own_death(who, WorkerExit(0, 1, error=error), None) for error in (wordy, typed)]
     yield from (death.sentence for death in deaths)
     yield group_sentence(deaths)
-    yield job_failed_by_workers(deaths, 1, 3, "FAILED").sentence
+    yield job_failed_by_workers(deaths, no_more_restarts(3, 1)).sentence
     yield job_failed_by_launcher(raised, "while starting the workers").sentence
     yield rendezvous_verdict(raised, 1.5, None).sentence
-    yield f"the workers could not be started: {describe_exception(raised_attributes(raised))}"
+    yield not_started(raised_attributes(raised))
 
 
 def test_every_sentence_that_quotes_a_message_is_cut(tmp_path: Path) -> None:

@@ -928,7 +928,7 @@ def test_what_earlier_jobs_left_is_counted_and_stays(doctor: Doctor, receiver: O
     payload = LogRecord(time_unix_nano=1).SerializeToString()
     spool = Spool.create(doctor.spool, 1 << 20, {})
     spool.add("logs", spool.scope("logs", header), [payload] * 3, last_ns=1)
-    spool.open_span("a", 1, b"")
+    spool.keep_open_span("a", 1, b"")
     spool.close()
     for _ in range(2):
         found = doctor(to(receiver.http_endpoint))

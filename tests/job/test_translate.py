@@ -15,20 +15,11 @@ from hypothesis import strategies as st
 from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs
 from opentelemetry.sdk.resources import Resource
 
-from torchelastic_otel._config.environment import LogLimits
+from torchelastic_otel._config.limits import LogLimits
 from torchelastic_otel._contract import TORCH_KEYS
-from torchelastic_otel._job.translate import (
-    DEBUG,
-    ERROR,
-    INFO,
-    WARN,
-    Event,
-    Kind,
-    signal_name,
-    translate_event,
-    translate_rendezvous,
-    translate_text,
-)
+from torchelastic_otel._job.event import DEBUG, ERROR, INFO, WARN, Event, Kind
+from torchelastic_otel._job.sentences import signal_name
+from torchelastic_otel._job.translate import translate_event, translate_rendezvous, translate_text
 from torchelastic_otel._telemetry.log_sinks import ReadableRecords
 from torchelastic_otel._values import MAX_TEXT, clean, clean_text
 

@@ -123,7 +123,7 @@ class World:
         self._reader = Reader()
         meters = MeterProvider([self._reader], shutdown_on_exit=False)
         self._telemetry = Telemetry({}, pytest.fail, Providers(tracers, loggers, meters))
-        self.engine = Engine(self._telemetry, settings or Settings(), environ or {})
+        self.engine = Engine(self._telemetry, settings or Settings(), environ or {}, "node")
         self._flushed = False
         self.number = 0
         self.run_id = "r"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from otlp_receiver import OtlpReceiver
 from torchelastic_otel import events, flush
-from torchelastic_otel._intake import bridge as _bridge
+from torchelastic_otel._intake import lifecycle
 from torchelastic_otel._intake.recording import otel_handler, submit_event, submit_rendezvous_event
 from torchelastic_otel._values import MAX_TEXT
 
@@ -108,7 +108,7 @@ def receiver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OtlpReceiver]
         patch.setenv("OTEL_METRICS_EXPORTER", "none")
         patch.setenv("NO_PROXY", "127.0.0.1")
         patch.setenv("TORCHELASTIC_OTEL_SPOOL_DIR", str(tmp_path_factory.mktemp("node") / "spool"))
-        patch.setattr(_bridge, "_bridge", None)
+        patch.setattr(lifecycle, "_bridge", None)
         yield receiver
         flush(TIMEOUT_S)
 
@@ -133,7 +133,7 @@ def arrives_between_neighbours(receiver: OtlpReceiver, act: Any) -> None:
 @given(event=EVENTS)
 def test_any_event_arrives_and_costs_no_neighbour(receiver: OtlpReceiver, event: Anything) -> None:
     """Values beyond OTLP's ranges, wrong types, odd texts: a record of each, and both beside it."""
-    arrives_between_neighbours(receiver, lambda: submit_event(event))
+    arrives_between_neighbours(receiver, lambda: submit_event(event))  # type: ignore[arg-type]  # anything
 
 
 @thorough

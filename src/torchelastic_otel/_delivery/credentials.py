@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
-from .._config.otlp import CREDENTIAL_PROVIDERS, OtlpTarget
+from .._config.otlp import OtlpTarget
+from .._config.otlp_variables import CREDENTIAL_PROVIDERS
 from .._runtime.guard import from_signal_handler
 from .._runtime.imports import find_entry_point, import_module
+
+T = TypeVar("T")
 
 
 class CredentialError(Exception):
     """A third party's credentials could not be had; the text is the warning."""
 
 
-def provided_credentials(target: OtlpTarget, kind: type) -> Any:
+def provided_credentials(target: OtlpTarget, kind: type[T]) -> T | None:
     """Return what the credential provider makes, which must be a ``kind``; None if there is no provider."""
     if not target.credential_provider:
         return None
     where = f"{target.credential_variable}={target.credential_provider!r} cannot be used"
     point = find_entry_point(CREDENTIAL_PROVIDERS, target.credential_provider)
     try:
-        made = point.load()() if point else None
+        made: object = point.load()() if point else None
     except Exception as error:
         if from_signal_handler(error):
             raise
@@ -32,12 +35,13 @@ def provided_credentials(target: OtlpTarget, kind: type) -> Any:
     return made
 
 
-def channel_credentials(target: OtlpTarget) -> Any:
-    """Return gRPC's credentials for a channel to ``target``, None if it goes without TLS."""
+def channel_credentials(target: OtlpTarget) -> object | None:
+    """Return the ``grpc.ChannelCredentials`` of a channel to ``target``; None if it goes without TLS."""
     grpc = import_module("grpc")
-    credentials = provided_credentials(target, grpc.ChannelCredentials)
-    if credentials is None and not target.insecure:
-        files = (target.ca_file, target.key_file, target.certificate_file)
-        contents = (Path(name).read_bytes() if name else None for name in files)
-        credentials = grpc.ssl_channel_credentials(*contents)
-    return credentials
+    provided: object | None = provided_credentials(target, grpc.ChannelCredentials)
+    if provided is not None or target.insecure:
+        return provided
+    files = (target.ca_file, target.key_file, target.certificate_file)
+    contents = (Path(name).read_bytes() if name else None for name in files)
+    made: object = grpc.ssl_channel_credentials(*contents)
+    return made

@@ -7,10 +7,11 @@ any others of its resource, or alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, cast
 
+from .. import _contract as c
 from .._runtime.guard import note_internal_error
-from .._runtime.imports import import_module
+from .._runtime.imports import import_module, importing
 
 _SERVICES = {"logs": ("logs", "Logs"), "traces": ("trace", "Trace"), "metrics": ("metrics", "Metrics")}
 FIELDS = {
@@ -19,8 +20,31 @@ FIELDS = {
 }
 """Where a request has its resources, a resource its scopes, and a scope its items."""
 
-Encoded = tuple[bytes, list[bytes]]
-"""A header (``ResourceLogs`` or ``ResourceSpans`` with one empty scope), and what goes into it."""
+
+class Encoded(NamedTuple):
+    """Items of one resource and scope."""
+
+    header: bytes
+    """Serialized ResourceLogs or ResourceSpans with one empty scope; empty for metrics."""
+    payloads: list[bytes]
+    """What goes into it: a serialized LogRecord or Span each; for metrics a whole request."""
+
+
+class Readable(Protocol):
+    """A record or span in the SDK's form, as far as it matters here: the SDK is for others to know."""
+
+    @property
+    def resource(self) -> object:
+        """Who recorded it."""
+
+    @property
+    def instrumentation_scope(self) -> object:
+        """By what."""
+
+
+if TYPE_CHECKING:
+    # Which request it makes depends on the signal, and its fields are looked up by name: Any.
+    Encode = Callable[[Sequence[Readable]], Any]
 
 
 def service_names(signal: str) -> tuple[str, str]:
@@ -30,34 +54,38 @@ def service_names(signal: str) -> tuple[str, str]:
 
 
 def service_message(signal: str, kind: Literal["Request", "Response"]) -> Any:
-    """Return the class of the messages that the signal's OTLP service takes, or answers with."""
+    """Return the class of the messages that the signal's OTLP service takes, or answers with.
+
+    Any, as all of protobuf: its own classes have no types, and these differ by signal.
+    """
     package, name = service_names(signal)
     module = import_module(f"{package}.{_SERVICES[signal][0]}_service_pb2")
     return getattr(module, f"Export{name}Service{kind}")
 
 
-def encode_logs(records: Sequence[Any]) -> list[Encoded]:
+def encode_logs(records: Sequence[Readable]) -> list[Encoded]:
     """Encode ``ReadableLogRecord`` objects; one that cannot be encoded is left out, and said."""
     from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs as encode
 
-    return _apart("logs", records, encode)
+    return _apart("logs", records, cast("Encode", encode))
 
 
-def encode_spans(spans: Sequence[Any]) -> list[Encoded]:
+def encode_spans(spans: Sequence[Readable]) -> list[Encoded]:
     """Encode ``ReadableSpan`` objects, ended or not; one that cannot be encoded is left out, and said."""
     from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans as encode
 
-    return _apart("traces", spans, encode)
+    return _apart("traces", spans, cast("Encode", encode))
 
 
-def encode_metrics(data: Any) -> bytes:
-    """Encode ``MetricsData`` as a whole request."""
+def encode_metrics(data: object) -> bytes:
+    """Encode the SDK's ``MetricsData`` as a whole request."""
     from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics as encode
 
-    return bytes(encode(data).SerializeToString())
+    request = cast("Callable[[object], Any]", encode)(data)
+    return bytes(request.SerializeToString())
 
 
-def _apart(signal: str, items: Sequence[Any], encode: Callable[[Sequence[Any]], Any]) -> list[Encoded]:
+def _apart(signal: str, items: Sequence[Readable], encode: Encode) -> list[Encoded]:
     try:
         request = encode(items)
     except Exception as error:
@@ -76,5 +104,24 @@ def _apart(signal: str, items: Sequence[Any], encode: Callable[[Sequence[Any]], 
             header.CopyFrom(resource)
             header.ClearField(scopes)
             getattr(header, scopes).append(scope)
-            parts.append((header.SerializeToString(deterministic=True), payloads))
+            parts.append(Encoded(header.SerializeToString(deterministic=True), payloads))
     return parts
+
+
+def truncated(span: bytes, last_ns: int) -> bytes | None:
+    """Return a serialized span that never ended, ended and marked as truncated; None if it cannot be read.
+
+    Args:
+        span: serialized, without an end.
+        last_ns: when it ends, though not before its start (nanoseconds since the epoch).
+    """
+    with importing:
+        from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # it has no types
+        from opentelemetry.proto.trace.v1.trace_pb2 import Span
+    try:
+        message = Span.FromString(span)
+    except DecodeError:
+        return None
+    message.end_time_unix_nano = max(last_ns, message.start_time_unix_nano)
+    message.attributes.add(key=c.TRUNCATED).value.bool_value = True
+    return bytes(message.SerializeToString())

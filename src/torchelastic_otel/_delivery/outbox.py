@@ -8,36 +8,35 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from .._config.environment import Signal
 from .._runtime.guard import note_internal_error, say_once
 from .._runtime.own_thread import as_own_thread, loaded
 from .backoff import Backoff
-from .disk_or_memory import Store
+from .disk_or_memory import DiskOrMemory, Kept
 from .encoding import Encoded
-from .spool import (
-    Item,
-    Spool,
-    SpoolError,
-    assemble_readable,
-    fitting,
-)
+from .policy import Circumstances, decide, refused_items
+from .spool import Item, SpoolError, assemble_readable, fitting
+from .waiting import Waiting
 
 if TYPE_CHECKING:
-    from .sender import Answer, Sender
+    from .answer import Answer
+    from .sender import Sender
 
 _PAUSE_S = 1.0
 NAMES = {"logs": "log records", "traces": "spans", "metrics": "metrics"}
+"""What the items of a signal are called."""
 
 
 class Outbox:
     """One signal's way out.
 
     Args:
-        signal: "logs", "traces" or "metrics".
-        store: where items are kept until they are delivered.
+        signal: which one.
+        keeper: keeps items until they are delivered.
         load: makes the sender; called once, on the sending thread. None if it cannot be made (that is said).
         endpoint: where it goes, for messages.
         timeout_s: longest time for one attempt, in seconds.
@@ -50,8 +49,8 @@ class Outbox:
 
     def __init__(
         self,
-        signal: str,
-        store: Store,
+        signal: Signal,
+        keeper: DiskOrMemory,
         load: Callable[[], Sender | None],
         *,
         endpoint: str,
@@ -66,119 +65,72 @@ class Outbox:
         self.endpoint = endpoint
         self.counts: Counter[tuple[str, str]] = Counter()
         """Items so far by ("exported", "kept" or "dropped", reason)."""
-        self._store = store
+        self.last_error = ""
+        """Why something was not delivered that may be delivered later."""
+        self._keeper = keeper
         self._load = load
         self._timeout_s = timeout_s
         self._backoff = backoff
         self._delay_s = delay_s
         self._max_batch = self._batch = max_batch
-        self._max_queue = max_queue
         self._delivered = delivered
-        self._queue: deque[tuple[Spool, int]] = deque()
-        self._changed = threading.Condition()
-        self._put = self._out = self._kept_to = 0
-        self._hurried = 0
-        self._deadline: float | None = None
-        self._attempts_failed = 0
+        self._waiting = Waiting(max_queue)
         self._off = False
-        self.last_error = ""
         self._loaded = threading.Event()
         self._sender: Sender | None = None
         threading.Thread(target=self._run, name=f"torchelastic-otel-{signal}", daemon=True).start()
 
     # From the bridge's thread
 
-    def put(self, encoded: Sequence[Encoded], last_ns: int, closing: Sequence[str] = ()) -> None:
+    def keep(self, encoded: Sequence[Encoded], last_ns: int, ended: Sequence[str] = ()) -> None:
         """Keep items and queue them; when this returns they are out of the process, if there is a disk.
 
         Args:
             encoded: the items.
             last_ns: when the last of them happened, in nanoseconds since the epoch.
-            closing: ids of open spans that are among them.
+            ended: ids of spans kept open so far that are among them.
         """
         if self._off:
-            self.counts["dropped", "unsupported"] += sum(len(payloads) for _, payloads in encoded)
+            self.counts["dropped", "unsupported"] += sum(len(part.payloads) for part in encoded)
             return
-        for header, payloads in encoded:
-            self._enqueue(self._store.write(_adder(self.signal, header, payloads, last_ns, closing)))
+        for part in encoded:
+            excess = self._waiting.add(self._keeper.keep(self.signal, part, last_ns, ended))
+            if excess:
+                self._remove(excess)
+                self._lost(len(excess), "queue_full", "its queue is full")
 
-    def open_span(self, span_id: str, encoded: Sequence[Encoded]) -> None:
-        """Keep what is known of a span that has not ended, in case that this process is killed."""
-        if self._off:
-            return
-        for header, payloads in encoded:
-            for payload in payloads:
-                self._store.write(_opener(self.signal, span_id, header, payload))
-
-    def close_spans(self, span_ids: Sequence[str]) -> None:
-        """Forget open spans: they have ended."""
-
-        def close(spool: Spool) -> None:
-            for span_id in span_ids:
-                spool.close_span(span_id)
-
-        self._store.everywhere(close)
-
-    def put_metrics(self, request: bytes, *, last_only: bool) -> None:
-        """Keep a request of metrics; ``last_only`` in place of those before."""
+    def keep_metrics(self, request: bytes, *, last_only: bool) -> None:
+        """Keep a request of metrics and queue it; ``last_only`` in place of those before."""
         if self._off:
             return
         if not last_only:
-            self.put([(b"", [request])], time.time_ns())
+            self.keep([Encoded(b"", [request])], time.time_ns())
             return
-        keys = self._store.write(lambda spool: [spool.replace_metrics(request)])
-        with self._changed:
-            replaced = list(self._queue)
-            self._out += len(replaced)
-            self._queue.clear()
-        self._enqueue(keys)
-        self._remove([key for key in replaced if key[0] is not keys[0][0]])
+        kept = self._keeper.keep_last_metrics(request)
+        replaced = self._waiting.replace(kept)
+        self._remove([old for old in replaced if old.spool is not kept.spool])
 
-    def _enqueue(self, keys: list[tuple[Spool, int]]) -> None:
-        with self._changed:
-            self._queue.extend(keys)
-            self._put += len(keys)
-            excess = self._over_the_bound() if keys and keys[0][0].in_memory else []
-            self._changed.notify()
-        if excess:
-            self._remove(excess)
-            self._lost(len(excess), "queue_full", "its queue is full")
+    def keep_open_span(self, span_id: str, encoded: Sequence[Encoded]) -> None:
+        """Keep what is known of a span that has not ended, in case that this process is killed."""
+        if self._off:
+            return
+        for part in encoded:
+            self._keeper.keep_open_span(self.signal, span_id, part)
 
-    def _over_the_bound(self) -> list[tuple[Spool, int]]:
-        """Take out of the queue what memory is not to hold; what is on a disk stays."""
-        if len(self._queue) <= self._max_queue:
-            return []
-        in_memory = [key for key in self._queue if key[0].in_memory]
-        excess = in_memory[: max(0, len(in_memory) - self._max_queue)]
-        gone = set(excess)
-        kept = [key for key in self._queue if key not in gone]
-        self._queue.clear()
-        self._queue.extend(kept)
-        self._out += len(excess)
-        return excess
+    def forget_open_spans(self, span_ids: Sequence[str]) -> None:
+        """Forget open spans: they have ended."""
+        self._keeper.forget_open_spans(span_ids)
 
     def hurry(self) -> None:
         """Ask for what is queued to be sent now, without waiting for it."""
-        with self._changed:
-            self._hurried = self._put
-            self._changed.notify()
+        self._waiting.hurry()
 
     def flush(self, deadline: float) -> bool:
         """Try to send all that is queued; True if that is done by ``deadline`` (``time.monotonic`` seconds).
 
         Returns as soon as an attempt fails: what is in a spool need not hold up the end of a process.
         """
-        with self._changed:
-            wanted = self._hurried = self._put
-            failed = self._attempts_failed
-            self._deadline = deadline
-            self._changed.notify_all()
-            self._changed.wait_for(
-                lambda: self._out >= wanted or self._attempts_failed > failed or self._off,
-                max(0.0, deadline - time.monotonic()),
-            )
-            self._deadline = None
-            return self._out >= wanted or self._off
+        return self._waiting.flush(deadline)
 
     def wait_loaded(self, deadline: float) -> None:
         """Wait until the sender is loaded, at most until ``deadline`` (``time.monotonic`` seconds)."""
@@ -186,8 +138,7 @@ class Outbox:
 
     def left(self, *, in_memory: bool | None = None) -> int:
         """Return how many items are still to be sent; of those in memory, or on disk, if that is said."""
-        with self._changed:
-            return sum(in_memory in (None, spool.in_memory) for spool, _ in self._queue)
+        return self._waiting.left(in_memory=in_memory)
 
     # The sending thread
 
@@ -200,182 +151,140 @@ class Outbox:
                 self._turn()
             except Exception as error:
                 note_internal_error(f"sending {self.signal}", error)
-                self._failed(None)
-                with self._changed:  # whatever it is, it is not worth a processor
-                    self._changed.wait(_PAUSE_S)
+                self._attempt_failed(None)
+                self._waiting.pause(_PAUSE_S)  # whatever it is, it is not worth a processor
 
     def _turn(self) -> None:
-        keys = self._next()
+        kept = self._waiting.next(self._batch, self._delay_s)
         if self._sender is None:
-            self._without_sender(keys)
+            self._without_sender(kept)
             return
+        spool = kept[0].spool
         try:
-            items = self._items(keys)
-            request, unreadable = assemble_readable(self.signal, items, keys[0][0].header)
+            items = spool.load([each.id for each in kept])
+            kept, items = _fitting(kept, items)
+            request, unreadable = assemble_readable(self.signal, items, spool.header)
         except SpoolError as error:  # a disk that gives nothing back must not keep back what is elsewhere
-            self._lost(len(keys), "unreadable", str(error))
-            self._forget(keys)
+            self._lost(len(kept), "unreadable", str(error))
+            self._waiting.remove(kept)
             return
         if unreadable:
-            self._lost(len(unreadable), "unreadable", f"{keys[0][0].path} is damaged")
+            self._lost(len(unreadable), "unreadable", f"{spool.path} is damaged")
         if len(unreadable) == len(items):  # also if all were dropped at the spool's bound meanwhile
-            self._done(keys)
+            self._done(kept)
             return
-        self._wait_for_turn()
-        answer = self._sender.send(request, self._time_left_s())
-        self._act_on(answer, keys, len(items) - len(unreadable))
+        self._waiting.wait_for_turn(self._backoff)
+        answer = self._sender.send(request, self._waiting.time_left_s(self._timeout_s))
+        self._act_on(answer, kept, len(items) - len(unreadable))
 
-    def _without_sender(self, keys: list[tuple[Spool, int]]) -> None:
+    def _without_sender(self, kept: list[Kept]) -> None:
         """Keep what is on disk for a process that can send it."""
-        if keys[0][0].in_memory:
-            self._drop(keys, "no_exporter", "its exporter could not be made")
-        else:
-            say_once(
-                f"kept:{self.signal}",
-                f"{NAMES[self.signal]} are kept in {keys[0][0].path}; once their exporter can be made, the "
-                "next job sends them, or: torchelastic-otel replay",
-            )
-            self._forget(keys)
+        spool = kept[0].spool
+        if spool.in_memory:
+            self._drop(kept, "no_exporter", "its exporter could not be made")
+            return
+        say_once(
+            f"kept:{self.signal}",
+            f"{NAMES[self.signal]} are kept in {spool.path}; once their exporter can be made, the next job "
+            "sends them, or: torchelastic-otel replay",
+        )
+        self._waiting.remove(kept)
 
-    def _next(self) -> list[tuple[Spool, int]]:
-        with self._changed:
-            self._changed.wait_for(lambda: self._queue)
-            self._changed.wait_for(
-                lambda: len(self._queue) >= self._batch or self._hurried > self._out, self._delay_s
-            )
-            first = self._queue[0][0]
-            keys: list[tuple[Spool, int]] = []
-            for key in self._queue:
-                if key[0] is not first or len(keys) >= self._batch:
-                    break
-                keys.append(key)
-            return keys
-
-    def _items(self, keys: list[tuple[Spool, int]]) -> list[Item]:
-        """Return the items of a request: as many of ``keys``, which is cut to them, as fit into one."""
-        found = keys[0][0].load([number for _, number in keys])
-        items = fitting(found)
-        if len(items) < len(found):
-            del keys[[number for _, number in keys].index(found[len(items)].id) :]
-        return items
-
-    def _wait_for_turn(self) -> None:
-        """Wait as the back-off says; a flush cuts it short, but for what the server asked for."""
-        with self._changed:
-            while True:
-                urgent = self._deadline is not None
-                wait_s = self._backoff.wait_s(urgent=urgent)
-                if wait_s <= 0:
-                    return
-                if urgent:
-                    self._attempts_failed += 1
-                    self._changed.notify_all()
-                self._changed.wait(wait_s)
-
-    def _time_left_s(self) -> float:
-        deadline = self._deadline
-        if deadline is None:
-            return self._timeout_s
-        return max(0.05, min(self._timeout_s, deadline - time.monotonic()))
-
-    def _act_on(self, answer: Answer, keys: list[tuple[Spool, int]], count: int) -> None:
-        what = NAMES[self.signal]
-        if answer.kind != "retry":
+    def _act_on(self, answer: Answer, kept: list[Kept], count: int) -> None:
+        """Do what the policy says; ``count`` of what is ``kept`` was in the request."""
+        decision = decide(
+            answer,
+            Circumstances(
+                own=True,
+                in_memory=kept[0].spool.in_memory,
+                count=count,
+                taken_before=self.counts["exported", ""] > 0,
+            ),
+        )
+        if decision.then != "back off":
             self._backoff.succeeded()
-        if answer.too_large and count > 1:
+        if decision.fate == "split":
             self._batch = max(1, count // 2)
-        elif answer.kind == "delivered":
-            self._batch = min(self._max_batch, self._batch * 2)
-            # A request of metrics is one item, with many points.
-            refused = 0 if self.signal == "metrics" else min(answer.rejected, count)
-            self.counts["exported", ""] += count - refused
-            if answer.rejected:
-                self._lost(refused, "rejected", f"the backend refused some: {answer.message}")
-            self._done(keys)
-            self._delivered()
-        elif answer.kind == "retry":
+            return
+        if answer.kind in ("retry", "held", "late"):
             self.last_error = answer.message
+        if decision.fate == "delivered":
+            self._took(answer, kept, count)
+        elif decision.fate == "kept":
             self._batch = max(1, min(self._batch, count) // 2)  # the request itself may be what is wrong
             say_once(
                 f"retry:{self.signal}",
-                f"{what} cannot be sent to {self.endpoint} now ({answer.message}); "
+                f"{NAMES[self.signal]} cannot be sent to {self.endpoint} now ({answer.message}); "
                 "they are kept and tried again.",
             )
-            self._count_kept()
-            self._failed(answer.retry_after_s)
-        elif answer.kind == "rejected":
-            self._drop(keys, "rejected", f"{self.endpoint} refused them: {answer.message}")
-        elif answer.kind == "unsupported":
-            self._off = True
-            say_once(
-                f"unsupported:{self.signal}",
-                f"{self.endpoint} takes no {what} ({answer.message}): they are neither sent nor kept. "
-                f"OTEL_{self.signal.upper()}_EXPORTER=none says so from the start.",
-            )
-            with self._changed:
-                keys = list(self._queue)
-                self.counts["dropped", "unsupported"] += len(keys)
-            self._done(keys)
+            self.counts["kept", ""] += self._waiting.newly_kept()
+            self._attempt_failed(answer.retry_after_s)
+        elif decision.fate == "held":
+            self._hold(kept, decision.reason, answer.message)
+        elif decision.then == "signal off":
+            self._turn_off(decision.reason, answer.message)
         else:
-            self._hold(keys, answer)
+            self._drop(kept, decision.reason, f"{self.endpoint} refused them: {answer.message}")
 
-    def _hold(self, keys: list[tuple[Spool, int]], answer: Answer) -> None:
+    def _took(self, answer: Answer, kept: list[Kept], count: int) -> None:
+        self._batch = min(self._max_batch, self._batch * 2)
+        refused = refused_items(answer, self.signal, count)
+        self.counts["exported", ""] += count - refused
+        if answer.rejected:
+            self._lost(refused, "rejected", f"the backend refused some: {answer.message}")
+        self._done(kept)
+        self._delivered()
+
+    def _turn_off(self, reason: str, message: str) -> None:
+        self._off = True
         what = NAMES[self.signal]
-        self.last_error = answer.message
-        if keys[0][0].in_memory:
-            self._drop(keys, answer.kind, f"{self.endpoint} refused them: {answer.message}")
-            return
+        say_once(
+            f"{reason}:{self.signal}",
+            f"{self.endpoint} takes no {what} ({message}): they are neither sent nor kept. "
+            f"OTEL_{self.signal.upper()}_EXPORTER=none says so from the start.",
+        )
+        waiting = self._waiting.turn_off()
+        self.counts["dropped", reason] += len(waiting)
+        self._done(waiting)
+
+    def _hold(self, kept: list[Kept], reason: str, message: str) -> None:
+        spool = kept[0].spool
         advice = (
             "it takes nothing that old; let it (Loki: reject_old_samples_max_age, "
             "Prometheus: out_of_order_time_window)"
-            if answer.kind == "late"
+            if reason == "late"
             else "check its address and credentials"
         )
         say_once(
-            f"{answer.kind}:{self.signal}",
-            f"{what} were refused by {self.endpoint}: {answer.message}. They stay in "
-            f"{keys[0][0].path}: {advice}, then run: torchelastic-otel replay",
+            f"{reason}:{self.signal}",
+            f"{NAMES[self.signal]} were refused by {self.endpoint}: {message}. They stay in "
+            f"{spool.path}: {advice}, then run: torchelastic-otel replay",
         )
-        keys[0][0].hold([number for _, number in keys], answer.message)
-        self.counts["kept", answer.kind] += len(keys)
-        self._forget(keys)
+        spool.hold([each.id for each in kept], message)
+        self.counts["kept", reason] += len(kept)
+        self._waiting.remove(kept)
 
-    def _count_kept(self) -> None:
-        """Count what waits after a failed attempt, each item once."""
-        with self._changed:
-            self.counts["kept", ""] += self._put - max(self._kept_to, self._out)
-            self._kept_to = self._put
-
-    def _failed(self, retry_after_s: float | None) -> None:
+    def _attempt_failed(self, retry_after_s: float | None) -> None:
         self._backoff.failed(retry_after_s)
-        with self._changed:
-            self._attempts_failed += 1
-            self._changed.notify_all()
+        self._waiting.attempt_failed()
 
     # Ends of items
 
-    def _done(self, keys: list[tuple[Spool, int]]) -> None:
-        self._remove(keys)
-        self._forget(keys)
+    def _drop(self, kept: list[Kept], reason: str, why: str) -> None:
+        self._lost(len(kept), reason, why)
+        self._done(kept)
 
-    def _drop(self, keys: list[tuple[Spool, int]], reason: str, why: str) -> None:
-        self._lost(len(keys), reason, why)
-        self._done(keys)
+    def _done(self, kept: list[Kept]) -> None:
+        self._remove(kept)
+        self._waiting.remove(kept)
 
-    def _remove(self, keys: list[tuple[Spool, int]]) -> None:
-        for spool in {id(spool): spool for spool, _ in keys}.values():
+    def _remove(self, kept: list[Kept]) -> None:
+        """Remove items from their spools."""
+        for spool in {id(each.spool): each.spool for each in kept}.values():
             try:
-                spool.remove([number for owner, number in keys if owner is spool])
+                spool.remove([each.id for each in kept if each.spool is spool])
             except SpoolError as error:
                 say_once("spool remove", f"{error} What was sent may be sent again.")
-
-    def _forget(self, keys: list[tuple[Spool, int]]) -> None:
-        gone = set(keys)
-        with self._changed:
-            while self._queue and self._queue[0] in gone:
-                self._queue.popleft()
-                self._out += 1
-            self._changed.notify_all()
 
     def _lost(self, count: int, reason: str, why: str) -> None:
         self.counts["dropped", reason] += count
@@ -385,15 +294,13 @@ class Outbox:
         )
 
 
-def _adder(
-    signal: str, header: bytes, payloads: list[bytes], last_ns: int, closing: Sequence[str]
-) -> Callable[[Spool], list[int]]:
-    return lambda spool: spool.add(signal, spool.scope(signal, header), payloads, last_ns, closing)
+def _fitting(kept: list[Kept], items: list[Item]) -> tuple[list[Kept], list[Item]]:
+    """Return as many of the first items as fit into one request, and where they are kept.
 
-
-def _opener(signal: str, span_id: str, header: bytes, payload: bytes) -> Callable[[Spool], list[int]]:
-    def open_span(spool: Spool) -> list[int]:
-        spool.open_span(span_id, spool.scope(signal, header), payload)
-        return []
-
-    return open_span
+    What is kept and not found was dropped at the spool's bound meanwhile.
+    """
+    first = fitting(items)
+    if len(first) == len(items):
+        return kept, first
+    numbers = [each.id for each in kept]
+    return kept[: numbers.index(items[len(first)].id)], first

@@ -1,25 +1,20 @@
-"""Delivery by OTLP: one store for the process, an outbox per signal, and what earlier processes left."""
+"""Delivery by OTLP: an outbox per signal, one place to keep for all, and what earlier processes left."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .._config.environment import BatchSettings, Signal, Warn
+from .._config.environment import Signal, Warn
+from .._config.limits import BatchSettings
 from .._runtime.guard import say_once
 from .backoff import Backoff
-from .disk_or_memory import Store
+from .disk_or_memory import DiskOrMemory
 from .outbox import NAMES, Outbox
 from .recovery import Recovery
-from .spool import (
-    Destination,
-    Spool,
-    destination_of,
-    directory_of,
-    make_room,
-    on_network_filesystem,
-)
+from .spool import Destination, Spool, destination_of, directory_of, make_room, on_network_filesystem
 
 if TYPE_CHECKING:
     from .._config.otlp import OtlpTarget
@@ -29,7 +24,7 @@ if TYPE_CHECKING:
 _MEMORY_BYTES = 16 * 1024 * 1024
 
 
-class Durable:
+class Outboxes:
     """Makes outboxes, and knows what is still in them.
 
     Args:
@@ -43,7 +38,7 @@ class Durable:
         self._destinations: dict[str, Destination] = {}
         self._targets: dict[Signal, OtlpTarget] = {}
         self._backoffs: dict[str, Backoff] = {}
-        self.outboxes: list[Outbox] = []
+        self._outboxes: list[Outbox] = []
         self.directory = directory = directory_of(settings.spool_dir, os.environ)
         self._recovery: Recovery | None = None
         if directory is not None:
@@ -56,10 +51,13 @@ class Durable:
                 )
             if "LOCAL_RANK" not in os.environ:  # workers leave what others left to launchers
                 self._recovery = Recovery(directory, self._destinations, self._senders)
-        self._store = Store(
+        self._keeper = DiskOrMemory(
             None if directory is None else lambda: self._open(directory),
             lambda: Spool.create_in_memory(_MEMORY_BYTES),
         )
+
+    def __iter__(self) -> Iterator[Outbox]:
+        return iter(self._outboxes)
 
     def _open(self, directory: Path) -> Spool:
         make_room(directory, self._settings.spool_max_bytes)
@@ -72,7 +70,7 @@ class Durable:
         place = target.endpoint.split("/v1/")[0]
         outbox = Outbox(
             signal,
-            self._store,
+            self._keeper,
             lambda: self._sender(signal),
             endpoint=self._destinations[signal].endpoint,
             timeout_s=target.timeout_s,
@@ -82,7 +80,7 @@ class Durable:
             max_queue=batch.max_queue,
             delivered=self._delivered,
         )
-        self.outboxes.append(outbox)
+        self._outboxes.append(outbox)
         return outbox
 
     def _sender(self, signal: Signal) -> Sender | None:
@@ -102,19 +100,19 @@ class Durable:
         if self._recovery is not None:
             self._recovery.begin()
 
-    def _senders(self) -> dict[str, Sender]:
+    def _senders(self) -> dict[Signal, Sender]:
         made = {signal: self._sender(signal) for signal in self._targets}
         return {signal: sender for signal, sender in made.items() if sender is not None}
 
     def summary(self) -> str:
         """Say what is not delivered, why, and where it is; "" if nothing is left."""
-        error = next((outbox.last_error for outbox in self.outboxes if outbox.last_error), "")
+        error = next((outbox.last_error for outbox in self._outboxes if outbox.last_error), "")
         reason = f" ({error})" if error else ""
         sentences = []
         kept, lost = (
             " and ".join(
                 f"{count} {NAMES[outbox.signal]}"
-                for outbox in self.outboxes
+                for outbox in self._outboxes
                 if (count := outbox.left(in_memory=in_memory))
             )
             for in_memory in (False, True)
@@ -132,25 +130,25 @@ class Durable:
 
     def counts(self) -> dict[tuple[str, str, str], int]:
         """Return items so far, by signal, what became of them, and why."""
-        found = {
+        found: dict[tuple[str, str, str], int] = {
             (outbox.signal, what, why): count
-            for outbox in self.outboxes
+            for outbox in self._outboxes
             for (what, why), count in list(outbox.counts.items())
         }
-        if self._store.dropped:
-            found["", "dropped", "spool_full"] = self._store.dropped
+        if self._keeper.dropped:
+            found["", "dropped", "spool_full"] = self._keeper.dropped
         if self._recovery is not None:
             for signal, count in list(self._recovery.sent.delivered.items()):
                 found[signal, "replayed", ""] = count
         return found
 
     def close(self, timeout_s: float) -> None:
-        """Remove the process's store if nothing is left in it; wait at most so long for what is under way."""
+        """Give up the spool if nothing is left to send; wait at most so long for what is under way."""
         if self._recovery is not None:
             self._recovery.stop(timeout_s)
-        if not any(outbox.left() for outbox in self.outboxes):
-            self._store.close()
+        if not any(outbox.left() for outbox in self._outboxes):
+            self._keeper.retire()
 
     def disown(self) -> None:
-        """In a forked child: leave the store to the parent."""
-        self._store.disown()
+        """In a forked child: leave the spool to the parent."""
+        self._keeper.disown()

@@ -7,22 +7,17 @@ endpoint, its protocol and its headers, which tell tenants apart.
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .._config.environment import Signal
 from .._runtime.guard import logger, note_internal_error, say_once
 from .._runtime.own_thread import as_own_thread
-from .spool import (
-    Destination,
-    Item,
-    Spool,
-    SpoolError,
-    assemble_readable,
-    fitting,
-    orphans,
-)
+from .policy import Circumstances, decide, refused_items
+from .spool import Destination, Item, Spool, SpoolError, assemble_readable, fitting, orphans
 
 if TYPE_CHECKING:
     from .sender import Sender
@@ -35,9 +30,9 @@ _TIMEOUT_S = 10.0
 class Sent:
     """What became of the items of stores, by signal."""
 
-    delivered: dict[str, int] = field(default_factory=dict)
-    rejected: dict[str, int] = field(default_factory=dict)
-    held: dict[str, int] = field(default_factory=dict)
+    delivered: Counter[Signal] = field(default_factory=Counter)
+    rejected: Counter[Signal] = field(default_factory=Counter)
+    held: Counter[Signal] = field(default_factory=Counter)
     message: str = ""
     """The last error."""
     stopped: bool = False
@@ -54,7 +49,7 @@ def batches(spool: Spool, signal: str) -> Iterator[list[Item]]:
 
 def send_store(
     spool: Spool,
-    senders: Mapping[str, Sender],
+    senders: Mapping[Signal, Sender],
     sent: Sent,
     progress: Callable[[int], bool] = lambda count: True,
     timeout_s: float = _TIMEOUT_S,
@@ -79,46 +74,50 @@ def send_store(
             return
 
 
-def _send(spool: Spool, signal: str, sender: Sender, items: list[Item], sent: Sent, timeout_s: float) -> bool:
+def _send(
+    spool: Spool, signal: Signal, sender: Sender, items: list[Item], sent: Sent, timeout_s: float
+) -> bool:
     """Send some items; False if no more of this signal can be sent now."""
     request, unreadable = assemble_readable(signal, items, spool.header)
     if unreadable:
         spool.remove([item.id for item in unreadable])
-        _add(sent.rejected, signal, len(unreadable))
+        sent.rejected[signal] += len(unreadable)
         sent.message = f"{len(unreadable)} in {spool.path} could not be read"
         items = [item for item in items if item not in unreadable]
     if not items:
         return True
     answer = sender.send(request, timeout_s)
-    if answer.too_large and len(items) > 1:
+    ids = [item.id for item in items]
+    decision = decide(
+        answer,
+        Circumstances(
+            own=False,
+            in_memory=spool.in_memory,
+            count=len(items),
+            taken_before=sent.delivered[signal] > 0,
+        ),
+    )
+    if decision.fate == "split":
         half = len(items) // 2
         return all(
             _send(spool, signal, sender, part, sent, timeout_s) for part in (items[:half], items[half:])
         )
-    ids = [item.id for item in items]
-    if answer.kind == "delivered":
+    if decision.fate == "delivered":
         spool.remove(ids)
-        refused = 0 if signal == "metrics" else min(answer.rejected, len(ids))  # a request has many points
-        _add(sent.delivered, signal, len(ids) - refused)
-        _add(sent.rejected, signal, refused)
-        return True
-    sent.message = answer.message
-    if answer.kind == "retry":
-        sent.stopped = True
-    elif answer.kind == "unsupported":
-        return False  # perhaps the wrong address: what is stored stays
-    elif answer.kind == "rejected" and sent.delivered.get(signal):
+        refused = refused_items(answer, signal, len(ids))
+        sent.delivered[signal] += len(ids) - refused
+        sent.rejected[signal] += refused
+    else:
+        sent.message = answer.message
+    if decision.fate == "dropped":
         spool.remove(ids)
-        _add(sent.rejected, signal, len(ids))
-    else:  # nothing was taken there yet, so it may be the place that is wrong
+        sent.rejected[signal] += len(ids)
+    elif decision.fate == "held":
         spool.hold(ids, answer.message)
-        _add(sent.held, signal, len(ids))
-    return not sent.stopped
-
-
-def _add(counts: dict[str, int], signal: str, count: int) -> None:
-    if count:
-        counts[signal] = counts.get(signal, 0) + count
+        sent.held[signal] += len(ids)
+    if decision.then == "stop":
+        sent.stopped = True
+    return decision.then == "go on"
 
 
 class Recovery:
@@ -128,7 +127,7 @@ class Recovery:
         self,
         directory: Path,
         destinations: Mapping[str, Destination],
-        senders: Callable[[], Mapping[str, Sender]],
+        senders: Callable[[], Mapping[Signal, Sender]],
     ) -> None:
         self._directory = directory
         self._destinations = destinations
@@ -155,7 +154,7 @@ class Recovery:
 
     def _run(self) -> None:
         as_own_thread()
-        senders: Mapping[str, Sender] | None = None
+        senders: Mapping[Signal, Sender] | None = None
         try:
             for spool in orphans(self._directory):
                 senders = self._senders() if senders is None else senders
@@ -175,7 +174,7 @@ class Recovery:
         if total:
             logger.info("%d items that earlier jobs on this node left in the spool were sent.", total)
 
-    def _recover(self, spool: Spool, senders: Mapping[str, Sender]) -> None:
+    def _recover(self, spool: Spool, senders: Mapping[Signal, Sender]) -> None:
         senders = {
             signal: sender
             for signal, sender in senders.items()

@@ -14,18 +14,11 @@ from .._delivery.spool import destination_of
 from .._runtime.imports import importing
 from .._version import __version__
 from .advice import Advice
-from .network import (
-    Address,
-    Listener,
-    address_of,
-    connect,
-    proxy_of,
-    what_listens,
-)
+from .network import Address, Listener, address_of, connect, proxy_of, what_listens
 from .report import Check
 
 if TYPE_CHECKING:
-    from .._delivery.sender import Answer
+    from .._delivery.answer import Answer
 
 PROBE = f"{SCOPE}.doctor"
 """Name of the span, of the log record's event, and of the metric."""
@@ -80,7 +73,8 @@ class Probes:
         return self._listeners[address]
 
     def _send(self, signal: Signal, target: OtlpTarget) -> Answer:
-        from .._delivery.sender import Answer, make_sender
+        from .._delivery.answer import Answer
+        from .._delivery.sender import make_sender
 
         try:
             sender = make_sender(signal, target)

@@ -1,1 +1,1 @@
-"""From the host's threads to our own: events and facts are queued here, and taken from here."""
+"""From the host's threads to our own: what is recorded is queued here, and taken from here."""

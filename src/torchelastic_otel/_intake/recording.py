@@ -1,4 +1,4 @@
-"""Where recorded events enter: a logging handler for torch, two functions for the events API.
+"""Where what happens enters: a logging handler, functions for events, one for what the agent did.
 
 This runs on the host's threads, in the middle of what they do. Nothing here raises or costs more than a few
 microseconds, and no SDK is loaded. Nothing blocks either, but for the watchdog's last words: see below.
@@ -11,37 +11,66 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Protocol
 
 from .._contract import WATCHDOG_KILL
-from .._runtime.guard import (
-    from_signal_handler,
-    guarded,
-    note_internal_error,
-    this_thread,
-)
-from .bridge import (
-    EVENT,
-    RENDEZVOUS_EVENT,
-    TEXT,
-    bridge,
-)
+from .._runtime.guard import guarded
+from .._runtime.own_thread import this_thread
+from .lifecycle import bridge
+from .messages import AgentFact, LoggedText, RecordedEvent, RecordedRendezvousEvent
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import SpanContext
+
+    from .._job.facts import Fact
 
 _SCALARS = frozenset({str, int, float, bool, type(None)})
-# The watchdog's last event: within a millisecond of it torch kills its own agent.
+# The watchdog's last event: within a millisecond of it the host kills its own process.
 _LAST_WORDS = WATCHDOG_KILL
 _LAST_WORDS_S = 1.0
 # What exporters and the bridge itself log never becomes telemetry, whatever thread it comes from.
 _OWN_LOGGERS = ("torchelastic_otel", "opentelemetry", "grpc", "urllib3", "requests")
+_RENDEZVOUS_FIELDS = (
+    "name",
+    "run_id",
+    "message",
+    "hostname",
+    "pid",
+    "node_state",
+    "master_endpoint",
+    "rank",
+    "local_id",
+    "error_trace",
+)
 
 
-def _current_span() -> Any:
+class Recordable(Protocol):
+    """An event; its fields may be of any type."""
+
+    @property
+    def name(self) -> object:
+        """What happened."""
+
+    @property
+    def source(self) -> object:
+        """Who reports it."""
+
+    @property
+    def timestamp(self) -> object:
+        """When."""
+
+    @property
+    def metadata(self) -> object:
+        """Facts about it."""
+
+
+def _current_span() -> SpanContext | None:
     """Return the caller's span context; None where there is none, or no tracing in this process."""
     # Another thread may be importing it at this moment.
     get_current_span = getattr(sys.modules.get("opentelemetry.trace"), "get_current_span", None)
     if get_current_span is None:
         return None
-    context = get_current_span().get_span_context()
+    context: SpanContext = get_current_span().get_span_context()
     return context if context.is_valid else None
 
 
@@ -52,15 +81,7 @@ class OtelHandler(logging.Handler):
         """Queue the record's message. Without the base class's lock: the queue needs none."""
         if this_thread.own or record.name.startswith(_OWN_LOGGERS):
             return False
-        try:
-            text = record.msg if not record.args and type(record.msg) is str else record.getMessage()
-            bridge().put((TEXT, text, int(record.created * 1e9), record.threadName, _current_span()))
-            if _LAST_WORDS in text:
-                bridge().last_words(_LAST_WORDS_S)
-        except Exception as error:
-            if from_signal_handler(error):
-                raise
-            note_internal_error("OtelHandler.handle", error)
+        guarded(_submit_text, record)
         return True
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -79,12 +100,19 @@ def otel_handler() -> OtelHandler:
     return _handler
 
 
-def submit_event(event: Any) -> None:
-    """Queue an ``Event`` (ours, torch's, or one that looks like it), as it is now."""
+def _submit_text(record: logging.LogRecord) -> None:
+    text = record.msg if not record.args and type(record.msg) is str else record.getMessage()
+    bridge().enqueue(LoggedText(text, int(record.created * 1e9), record.threadName, _current_span()))
+    if _LAST_WORDS in text:
+        bridge().last_words(_LAST_WORDS_S)
+
+
+def submit_event(event: Recordable) -> None:
+    """Queue an event (an ``Event`` of ours, or whatever looks like one), as it is now."""
     guarded(_submit_event, event)
 
 
-def _submit_event(event: Any) -> None:
+def _submit_event(event: Recordable) -> None:
     if this_thread.own:
         return
     metadata = event.metadata
@@ -92,36 +120,28 @@ def _submit_event(event: Any) -> None:
         metadata = {
             key: value if type(value) in _SCALARS else _frozen(value) for key, value in dict(metadata).items()
         }
-    fields = (event.name, event.source, event.timestamp, metadata)
-    bridge().put((EVENT, fields, time.time_ns(), _current_span()))
+    bridge().enqueue(
+        RecordedEvent(event.name, event.source, event.timestamp, metadata, time.time_ns(), _current_span())
+    )
     if event.name == _LAST_WORDS:
         bridge().last_words(_LAST_WORDS_S)
 
 
-def submit_rendezvous_event(event: Any) -> None:
-    """Queue a ``RdzvEvent``, as it is now."""
+def submit_rendezvous_event(event: object) -> None:
+    """Queue a rendezvous event (likewise), as it is now; what it lacks is None."""
     guarded(_submit_rendezvous_event, event)
 
 
-def _submit_rendezvous_event(event: Any) -> None:
+def _submit_rendezvous_event(event: object) -> None:
     if this_thread.own:
         return
-    fields = {
-        name: getattr(event, name, None)
-        for name in (
-            "name",
-            "run_id",
-            "message",
-            "hostname",
-            "pid",
-            "node_state",
-            "master_endpoint",
-            "rank",
-            "local_id",
-            "error_trace",
-        )
-    }
-    bridge().put((RENDEZVOUS_EVENT, fields, time.time_ns(), threading.current_thread().name))
+    fields: dict[str, object] = {name: getattr(event, name, None) for name in _RENDEZVOUS_FIELDS}
+    bridge().enqueue(RecordedRendezvousEvent(fields, time.time_ns(), threading.current_thread().name))
+
+
+def submit_fact(fact: Fact, *, urgent: bool = False, quiet: bool = False) -> None:
+    """Queue what the agent did; what is ``quiet`` waits for the bridge's next look."""
+    bridge().enqueue(AgentFact(fact), urgent=urgent, quiet=quiet)
 
 
 def _frozen(value: object) -> object:

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import socket
-import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from .. import _contract as c
 from .._runtime.guard import note_internal_error
-from .._telemetry.telemetry import Telemetry
 from .._values import Attributes
-from . import event_reader as _from_events
 from . import facts as f
-from .fact_reader import FactReader
+from .event import Event, Kind
+from .event_reader import read_event
+from .fact_reader import read_fact
 from .identity import identify, parse_traceparent
 from .job import Job
-from .translate import (
-    DEBUG,
-    Event,
-    Kind,
-    translate_event,
-    translate_rendezvous,
-    translate_text,
-    unparsed,
-)
+from .output import Output
+from .translate import translate_event, translate_rendezvous, translate_text, unparsed
 
 if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext
@@ -43,24 +34,24 @@ class Engine:
     """The state of this process's jobs.
 
     Args:
-        telemetry: where spans and records go.
+        output: where spans, records and measurements go.
         settings: our own settings.
         environ: the process's environment.
+        hostname: this node's name, as torch gives it.
     """
 
-    def __init__(self, telemetry: Telemetry, settings: Settings, environ: Mapping[str, str]) -> None:
-        self._telemetry = telemetry
+    def __init__(self, output: Output, settings: Settings, environ: Mapping[str, str], hostname: str) -> None:
+        self._output = output
         self._settings = settings
         self._environ = environ
-        self._hostname = socket.getfqdn(socket.gethostname())
-        self._jobs: OrderedDict[int, Job] = OrderedDict()
-        self._readers: dict[int, FactReader] = {}
+        self._hostname = hostname
+        self._launched: OrderedDict[int, Job] = OrderedDict()
         self._by_run: OrderedDict[str, Job] = OrderedDict()
         self._names: set[str] = set()
         # A worker's own events belong under its own span; it is never a launcher of this job.
         self._in_worker = "TORCHELASTIC_RUN_ID" in environ and "LOCAL_RANK" in environ
         if self._in_worker:
-            telemetry.belongs_to(environ["TORCHELASTIC_RUN_ID"])
+            output.belongs_to(environ["TORCHELASTIC_RUN_ID"])
 
     # In
 
@@ -82,31 +73,31 @@ class Engine:
         """Take what could not be translated or placed as a raw record, and count it."""
         note_internal_error("translating an event", error)
         event = unparsed(text, created_ns)
-        self._telemetry.emit(event)
+        self._output.emit(event)
         self._measure(event)
 
     def fact(self, fact: f.Fact) -> None:
         """Take what the agent did."""
         if isinstance(fact, f.JobStarted):
             self._start(fact)
-        job = self._jobs.get(fact.job)
+        job = self._launched.get(fact.job)
         if job is not None:
-            self._readers[fact.job].read(fact)
+            read_fact(job, fact)
             if isinstance(fact, _HURRIED):
-                self._telemetry.hurry()
-            self._forget_if_ended(fact.job, job)
+                self._output.hurry()
+            self._forget_ended()
 
     # Jobs
 
     def _start(self, fact: f.JobStarted) -> None:
-        for key, job in list(self._jobs.items()):
+        for job in list(self._launched.values()):
             # Torch says nothing when a job ends by a signal in a program that goes on.
-            if job.verdict is not None or len(self._jobs) >= _MOST_JOBS:
-                job.finish(job.last_ns)
-                self._forget_if_ended(key, job)
+            if job.judged or len(self._launched) >= _MOST_JOBS:
+                job.finish()
+                self._forget_ended()
         identity = fact.identity or identify(fact.run_id, self._environ, self._settings.trace_seed)
         job = Job(
-            self._telemetry,
+            self._output,
             identity,
             self._hostname,
             self._settings,
@@ -115,14 +106,12 @@ class Engine:
             hooked=True,
             agent_span_id=fact.agent_span_id,
         )
-        self._jobs[fact.job] = job
-        self._readers[fact.job] = FactReader(job)
+        self._launched[fact.job] = job
         self._remember(job)
 
-    def _forget_if_ended(self, key: int, job: Job) -> None:
-        if job.ended:
-            self._jobs.pop(key, None)
-            self._readers.pop(key, None)
+    def _forget_ended(self) -> None:
+        for number in [number for number, job in self._launched.items() if job.ended]:
+            del self._launched[number]
 
     def _job_of(self, event: Event) -> Job | None:
         run_id = event.run_id or ""
@@ -132,7 +121,7 @@ class Engine:
         if self._in_worker:
             return None
         job = Job(
-            self._telemetry,
+            self._output,
             identify(run_id, self._environ, self._settings.trace_seed),
             self._hostname,
             self._settings,
@@ -144,56 +133,43 @@ class Engine:
         return job
 
     def _remember(self, job: Job) -> None:
-        self._telemetry.belongs_to(job.run_id)
+        self._output.belongs_to(job.run_id)
         if not self._by_run:
-            self._telemetry.begin_counts()
+            self._output.begin_counts()
         self._by_run[job.run_id] = job
         self._by_run.move_to_end(job.run_id)
         while len(self._by_run) > _MOST_JOBS:
             _, oldest = self._by_run.popitem(last=False)
-            oldest.finish(oldest.last_ns)
+            oldest.finish()
 
-    def worker_contexts(self, key: int) -> dict[int, dict[str, str]]:
+    def worker_contexts(self, number: int) -> dict[int, dict[str, str]]:
         """Return, by local rank, the environment variables that carry each worker's span context."""
-        job = self._jobs.get(key)
-        return {} if job is None or not self._telemetry.exports_spans else job.worker_contexts()
+        job = self._launched.get(number)
+        return {} if job is None or not self._output.exports_spans else job.worker_contexts()
 
     # Events
 
     def _event(self, event: Event, span: SpanContext | None) -> None:
-        if event.heartbeat:
-            if self._settings.heartbeats != "log":
-                self._measure(event)
-                return
-            event.severity = DEBUG
+        if event.heartbeat and self._settings.heartbeats != "log":
+            self._measure(event)
+            return
         job = None if event.kind in (Kind.USER, Kind.UNPARSED) else self._job_of(event)
         if job is not None:
-            self._to_job(job, event)
+            read_event(job, event)
+            self._forget_ended()
         else:
             event.span = self._context(event, span)
-            self._telemetry.emit(event)
+            self._output.emit(event)
         self._measure(event)
-
-    def _to_job(self, job: Job, event: Event) -> None:
-        if not job.hooked:
-            _from_events.before(job, event)
-            job.record(event)
-            _from_events.after(job, event)
-            return
-        job.record(event)
-        for key, reader in list(self._readers.items()):
-            if self._jobs[key] is job:
-                reader.after(event)
-                self._forget_if_ended(key, job)
 
     def _measure(self, event: Event) -> None:
         run_id = event.run_id or ""
         if not run_id or (event.kind is Kind.USER and run_id not in self._by_run):
-            run_id = self._telemetry.run_id  # a user's own run id would be one of another kind
+            run_id = self._output.run_id  # a user's own run id would be one of another kind
         known: Attributes = {c.RUN_ID: run_id} if run_id else {}
         if event.keep_alive and event.state in _HEARTBEAT_OUTCOMES:
             outcome = {c.OUTCOME: _HEARTBEAT_OUTCOMES[event.state]}
-            self._telemetry.measure(c.METRIC_HEARTBEATS, 1, {**known, **outcome})
+            self._output.measure(c.METRIC_HEARTBEATS, 1, {**known, **outcome})
         if event.heartbeat:
             return
         name = c.EVENT_OTHER if event.kind is Kind.USER else event.name
@@ -203,41 +179,38 @@ class Engine:
         source = event.attributes.get(c.SOURCE)
         if source in ("AGENT", "WORKER"):
             known[c.SOURCE] = source
-        self._telemetry.measure(c.METRIC_EVENTS, 1, {**known, c.EVENT: name})
+        self._output.measure(c.METRIC_EVENTS, 1, {**known, c.EVENT: name})
 
     def _context(self, event: Event, span: SpanContext | None) -> SpanContext | None:
         """Where a record without a job belongs: the caller's span, else the span this process was given."""
         if span is not None:
             return span
-        from opentelemetry.trace import SpanContext, TraceFlags
-
         given = parse_traceparent(self._environ.get("TRACEPARENT", ""))
         if given is not None:
-            return SpanContext(
-                given.trace_id, given.span_id, is_remote=True, trace_flags=TraceFlags(given.flags)
-            )
+            return self._output.remote_context(given)
         job = self._by_run.get(event.run_id or "") or (
-            next(reversed(self._jobs.values())) if self._jobs else None
+            next(reversed(self._launched.values())) if self._launched else None
         )
         return job.agent.context if job is not None else None
 
     # Time
 
-    def settle(self, now_ns: int | None = None) -> bool:
+    def settle(self, now_ns: int) -> bool:
         """End the spans that waited long enough for torch's last event; True if none waits any more."""
-        now_ns = time.time_ns() if now_ns is None else now_ns
         settled = True
-        for job in {id(job): job for job in (*self._jobs.values(), *self._by_run.values())}.values():
+        for job in self._jobs():
             job.settle(now_ns)
             settled = settled and job.settled
         return settled
 
     def close(self, uncaught: f.Raised | None) -> None:
         """End every job: the process ends. ``uncaught`` is the exception that ends it."""
-        for job in [*self._jobs.values(), *self._by_run.values()]:
+        for job in self._jobs():
             try:
-                job.finish(job.last_ns, uncaught=uncaught)
+                job.finish(uncaught=uncaught)
             except Exception as error:
                 note_internal_error("ending a job", error)
-        self._jobs.clear()
-        self._readers.clear()
+        self._launched.clear()
+
+    def _jobs(self) -> list[Job]:
+        return list(dict.fromkeys((*self._launched.values(), *self._by_run.values())))

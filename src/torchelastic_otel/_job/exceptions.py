@@ -3,34 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 
 from .. import _contract as c
-from .._values import (
-    Attributes,
-    AttributeValue,
-    clean_text,
-    decode,
-)
+from .._values import Attributes, clean_text, decode
+from .torch_words import NO_ERROR_FILE
 
 _EXCEPTION = re.compile(r"([^\W\d][\w.]*(?:<locals>\.[\w.]+)*)(?:: |:?$)", re.DOTALL)
-
-
 _HEADER = re.compile(r"(?:\A|(?<=\n\n))Traceback \(most recent call last\):\n")
-
-
-def first_line(text: str, most: int = 300) -> str:
-    """Return the first line, cut where it is long: enough for a sentence."""
-    line = text.partition("\n")[0]
-    return line if len(line) <= most else line[:most] + "…"
-
-
-def describe_exception(attributes: Mapping[str, AttributeValue]) -> str:
-    """Return "RuntimeError: its message", of what the attributes know; "" if that is nothing."""
-    kind, message = attributes.get(c.EXCEPTION_TYPE), attributes.get(c.EXCEPTION_MESSAGE)
-    if kind and message:
-        return first_line(f"{kind}: {message}")
-    return first_line(str(kind or message or ""))
 
 
 def exception_from_error_file(raw: str) -> Attributes:
@@ -47,8 +26,7 @@ def exception_from_error_file(raw: str) -> Attributes:
         if isinstance(stack, str) and stack:
             attributes[c.EXCEPTION_STACKTRACE] = clean_text(stack)
         message = message.get("message")
-    # torch writes "<NONE>" where no error file was found.
-    if isinstance(message, str) and message and message != "<NONE>":
+    if isinstance(message, str) and message and message != NO_ERROR_FILE:
         found = _EXCEPTION.match(message)
         if found is not None:
             attributes[c.EXCEPTION_TYPE] = clean_text(found[1])

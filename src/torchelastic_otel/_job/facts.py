@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from .identity import TraceIdentity
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Fact:
     """Something that the agent of the job ``job`` did at ``time_ns``."""
 
@@ -19,7 +19,7 @@ class Fact:
     time_ns: int
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Raised:
     """An exception as text. ``signal`` names the signal that it stands for, if any."""
 
@@ -29,7 +29,7 @@ class Raised:
     signal: str | None = None
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class JobStarted(Fact):
     """A launcher asks for its rendezvous handler: the first thing known of a job."""
 
@@ -45,14 +45,14 @@ class JobStarted(Fact):
     agent_span_id: int = 0
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class StoreFailed(Fact):
     """No rendezvous handler could be made: its store cannot be reached, or its settings are wrong."""
 
     error: Raised
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class AgentCreated(Fact):
     """An agent took over the job."""
 
@@ -62,17 +62,17 @@ class AgentCreated(Fact):
     entry_point: str | None = None
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class HooksMissing(Fact):
     """Torch's agent is not what the hooks expect: from here on events alone tell of this job."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class RendezvousStarted(Fact):
     """This node asks to join a round."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class RendezvousView:
     """The rendezvous as this node last saw it (dynamic backends only)."""
 
@@ -85,7 +85,7 @@ class RendezvousView:
     join_timeout_s: float | None = None
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class RendezvousEnded(Fact):
     """``next_rendezvous`` returned, or raised ``error``."""
 
@@ -95,7 +95,7 @@ class RendezvousEnded(Fact):
     view: RendezvousView | None = None
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class WorkerSlot:
     """One local worker of a generation; ``span_id`` is chosen before it starts, 0 if it cannot be."""
 
@@ -107,7 +107,7 @@ class WorkerSlot:
     span_id: int = 0
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class WorkersStarting(Fact):
     """The agent is about to start the processes of a generation."""
 
@@ -118,7 +118,7 @@ class WorkersStarting(Fact):
     round: int | None = None
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class WorkersStarted(Fact):
     """The processes run (``pids`` by local rank), or starting them raised ``error``."""
 
@@ -126,7 +126,7 @@ class WorkersStarted(Fact):
     error: Raised | None = None
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class WorkerError:
     """What a worker wrote into its error file (``@record``); ``time_s`` is the file's own time stamp."""
 
@@ -135,7 +135,7 @@ class WorkerError:
     time_s: int | None = None
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class WorkerExit:
     """How a local worker ended: ``exit_code`` as subprocess gives it, negative for a signal."""
 
@@ -147,7 +147,7 @@ class WorkerExit:
     error: WorkerError | None = None
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class WorkersExited(Fact):
     """Local workers that ended by themselves, before the agent began to stop any."""
 
@@ -155,19 +155,19 @@ class WorkersExited(Fact):
     oom_kills: int | None = None
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class WorkersStopping(Fact):
     """The agent begins to stop what still runs of the generation."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class WorkersStopped(Fact):
     """None of the generation runs any more; ``exits`` are those that the agent stopped."""
 
     exits: list[WorkerExit]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Monitored(Fact):
     """``_monitor_workers`` saw the generation end: SUCCEEDED, FAILED or UNHEALTHY."""
 
@@ -175,7 +175,7 @@ class Monitored(Fact):
     stuck_pids: list[int] = field(default_factory=list)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class RestartStarted(Fact):
     """The agent restarts its workers; ``state`` is FAILED, UNHEALTHY or HEALTHY (membership change)."""
 
@@ -184,14 +184,14 @@ class RestartStarted(Fact):
     remaining_restarts: int | None = None
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class ExitBarrier(Fact):
     """The wait for the other nodes at the end took from ``time_ns`` to ``end_ns``."""
 
     end_ns: int
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Operation(Fact):
     """Torch has measured a step of its agent (``@prof``); ``outcome`` is None if torch tells none."""
 
@@ -200,7 +200,7 @@ class Operation(Fact):
     outcome: str | None = None
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class StopRequested(Fact):
     """A signal reached the agent, which now stops its workers."""
 
@@ -208,12 +208,12 @@ class StopRequested(Fact):
     step: str = ""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class RunRaising(Fact):
     """``agent.run()`` is about to raise; torch stops the workers first."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class RunEnded(Fact):
     """``agent.run()`` returned the state ``state`` ("" for a spare node that was let go), or raised."""
 
@@ -221,7 +221,7 @@ class RunEnded(Fact):
     error: Raised | None = None
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class JobEnded(Fact):
     """The launcher closed its rendezvous, the last thing it does; ``error`` is what that raised."""
 

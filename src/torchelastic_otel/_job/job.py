@@ -1,67 +1,40 @@
-"""One job's history on this node: its open spans, and the end of each.
+"""One job's history on this node: each method is named after what happened, and does what follows from it.
 
-``_from_facts`` and ``_from_events`` say what happened; here is what that does to spans and records.
+A job alone changes its state. ``fact_reader`` and ``event_reader`` say what happened.
 """
 
 from __future__ import annotations
 
-import contextlib
-import sys
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from .. import _contract as c
-from .._telemetry.spans import OpenSpan, start_span
-from .._telemetry.telemetry import Telemetry
-from .._values import (
-    Attributes,
-    AttributeValue,
-    clean_all,
-    clean_text,
-)
-from .facts import Raised, WorkersStarting
+from .._values import Attributes, present
+from . import facts as f
+from . import sentences
+from . import torch_words as words
+from .event import Event, Kind
+from .generations import Generations
 from .identity import TraceIdentity
+from .launcher import Launcher
 from .measures import JobMeasures
-from .translate import (
-    ERROR,
-    INFO,
-    WARN,
-    Event,
-    Kind,
-)
-from .verdict import (
-    Failure,
-    Verdict,
-    first_failure_attributes,
-    job_failed_by_launcher,
-    job_terminated,
-)
-from .worker_group import (
-    SETTLE_NS,
-    Group,
-    Worker,
-    open_group,
-)
+from .output import OpenSpan, Output
+from .records import Records
+from .rendezvous import Rendezvous, round_of
+from .severity import Known, severity_of
+from .verdict import Verdict
 
 if TYPE_CHECKING:
     from .._config.settings import Settings
+    from .worker_group import Group
 
-STEP_STORE = "while reaching the rendezvous store"
-STEP_BEFORE = "before the rendezvous"
-STEP_RENDEZVOUS = "during the rendezvous"
-STEP_AFTER_RENDEZVOUS = "between the joined rendezvous and the start of the workers"
-STEP_STARTING = "while starting the workers"
-STEP_RUNNING = "while the workers ran"
-STEP_STOPPING = "while stopping the workers"
-STEP_BARRIER = "at the exit barrier"
-STEP_CLOSING = "while closing the rendezvous"
+_FINAL = {"SUCCEEDED": c.OUTCOME_SUCCEEDED, "FAILED": c.OUTCOME_FAILED, "TERMINATED": c.OUTCOME_TERMINATED}
 
 
 class Job:
     """A job as one launcher sees it, from its first sign to its end.
 
     Args:
-        telemetry: where spans and records go.
+        output: where spans, records and measurements go.
         identity: the job's trace.
         hostname: this node's name, as torch gives it.
         settings: our own settings.
@@ -73,7 +46,7 @@ class Job:
 
     def __init__(
         self,
-        telemetry: Telemetry,
+        output: Output,
         identity: TraceIdentity,
         hostname: str,
         settings: Settings,
@@ -83,255 +56,339 @@ class Job:
         hooked: bool,
         agent_span_id: int = 0,
     ) -> None:
-        self._telemetry = telemetry
-        self._hostname = hostname
-        self._span_events = settings.span_events
+        self._output = output
         self._trace_url = settings.trace_url
+        self._random_trace = identity.random
         self.run_id = run_id
         self.hooked = hooked
-        self.shared: Attributes = {c.RUN_ID: run_id}
         self.ended = False
-        self.agent = start_span(
-            telemetry,
+        self._records = Records(output, run_id, hostname, span_events=settings.span_events)
+        self.agent: OpenSpan = output.start_span(
             c.SPAN_AGENT,
             start_ns,
-            {**self.shared, c.HOSTNAME: hostname},
+            {**self._records.shared, c.HOSTNAME: hostname},
             parent=identity.parent,
             trace_id=identity.trace_id,
             span_id=agent_span_id,
         )
-        self.random_trace = identity.random
         if identity.random:
             self.agent.set({c.RANDOM_TRACE: True})
-        self.measures = JobMeasures(telemetry.measure, run_id, self.agent.context)
-        self.measures.begin()
-        self.last_ns = start_ns
-        self.rendezvous: OpenSpan | None = None
-        self.group: Group | None = None
-        self.generation = 0
-        self.step = STEP_BEFORE
-        self.verdict: Verdict | None = None
-        self.stop_signal: str | None = None
-        self.closing_error: Raised | None = None
+        self._measures = JobMeasures(output, run_id, self.agent.context)
+        self._measures.begin()
+        self._rendezvous = Rendezvous(output, self._measures, self.agent)
+        self._generations = Generations(output, self._records, self._measures, self.agent)
+        self._last_ns = start_ns
+        self._launcher = Launcher()
+
+    # What is known
 
     @property
-    def trace_link(self) -> str:
-        """The job's trace id, and the link to it if the user gave a template."""
-        trace_id = f"{self.agent.context.trace_id:032x}"
-        return (
-            f"{trace_id} {self._trace_url.replace('{trace_id}', trace_id)}" if self._trace_url else trace_id
+    def judged(self) -> bool:
+        """Whether it is known how the job ends."""
+        return self._launcher.verdict is not None
+
+    @property
+    def settled(self) -> bool:
+        """Whether no ended worker's span waits for torch's last event."""
+        return self._group is None or self._group.settled
+
+    @property
+    def _group(self) -> Group | None:
+        return self._generations.group
+
+    def worker_contexts(self) -> dict[int, dict[str, str]]:
+        """Return, by local rank, the environment variables that carry each worker's span context."""
+        workers = self._group.workers if self._group is not None else {}
+        return {rank: self._output.worker_environment(worker.span) for rank, worker in workers.items()}
+
+    # Time
+
+    def heard(self, time_ns: int) -> None:
+        """Something was heard of the job."""
+        self._last_ns = max(self._last_ns, time_ns)
+
+    def count_workers(self, time_ns: int) -> None:
+        """Count the workers that run by now."""
+        self._measures.follow(self._group, time_ns)
+
+    def settle(self, now_ns: int) -> None:
+        """Count the time until now, and end the spans of workers that ended a while ago."""
+        self._measures.tick(now_ns)
+        self._generations.settle(now_ns)
+
+    # The launcher
+
+    def launcher_started(self, fact: f.JobStarted) -> None:
+        """A launcher asks for its rendezvous handler."""
+        self._launcher.allowed(fact.max_restarts)
+        self._records.role_known(fact.role)
+        self._measures.known(role=fact.role, backend=fact.backend)
+        attributes = present(
+            {
+                c.RDZV_BACKEND: fact.backend,
+                c.MIN_NODES: fact.min_nodes,
+                c.MAX_NODES: fact.max_nodes,
+                c.MAX_RESTARTS: fact.max_restarts,
+                c.ROLE: fact.role,
+                c.ENTRY_POINT: fact.entry_point,
+            }
         )
+        self.agent.set(attributes)
+        body = sentences.launcher_starts(fact.min_nodes, fact.max_nodes)
+        self._records.tell(c.EVENT_AGENT_START, fact.time_ns, body, attributes, self.agent)
+        self._output.say(f"trace {self._trace_link}")
+        if self._random_trace:
+            self._output.say(sentences.no_common_trace(self.run_id))
 
-    def say(self, text: str) -> None:
-        """Tell the person at the terminal, or whoever reads the launcher's standard error later."""
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            # In one: the main thread may be printing a traceback at this moment.
-            sys.stderr.write(f"torchelastic-otel: {text}\n")
-            sys.stderr.flush()
+    def agent_created(self, fact: f.AgentCreated) -> None:
+        """An agent took over."""
+        self._launcher.allowed(fact.max_restarts)
+        self._records.role_known(fact.role)
+        self._measures.known(role=fact.role)
+        known = {c.ROLE: fact.role, c.MAX_RESTARTS: fact.max_restarts, c.ENTRY_POINT: fact.entry_point}
+        self.agent.set(present(known))
 
-    # Spans
+    def hooks_missing(self) -> None:
+        """Torch's agent is not what the hooks expect: from here on events alone tell of this job."""
+        self.hooked = False
 
-    def open_rendezvous(self, time_ns: int) -> None:
-        """This node asks to join a round; an attempt that is still open ends without an outcome."""
-        self.end_rendezvous(time_ns, Verdict(None, ""))
-        self.rendezvous = start_span(
-            self._telemetry, c.SPAN_RENDEZVOUS, time_ns, dict(self.shared), parent=self.agent.context
+    def store_failed(self, error: f.Raised, time_ns: int) -> None:
+        """No rendezvous handler could be made."""
+        self._launcher.no_store(error)
+        self.finish(time_ns)
+
+    def stop_requested(self, signal: str) -> None:
+        """A signal reached the agent."""
+        self._launcher.signalled(signal)
+        if self._group is not None:
+            self._group.terminated()
+
+    def left_exit_barrier(self, fact: f.ExitBarrier) -> None:
+        """The agent has waited for the other nodes."""
+        waited_s = round((fact.end_ns - fact.time_ns) / 1e9, 3)
+        self._launcher.reached(c.STEP_BARRIER)
+        self.agent.set({c.EXIT_BARRIER_DURATION: waited_s})
+        self._measures.barrier(waited_s)
+
+    def operation_measured(self, fact: f.Operation) -> None:
+        """Torch has measured a step of the agent."""
+        self._measures.operation(fact.name, fact.took_s, fact.outcome)
+
+    def run_raising(self) -> None:
+        """The agent's run is about to raise: what torch does from here on is cleaning up."""
+        self._launcher.raising()
+
+    def run_ended(self, fact: f.RunEnded) -> None:
+        """The agent's run returned or raised."""
+        self._launcher.run_ended(
+            fact,
+            rendezvous_failure=self._rendezvous.failure,
+            first_deaths=self._group.first_deaths if self._group is not None else [],
+            watchdog_victims=self._group.watchdog_victims if self._group is not None else [],
+            restarts=self._generations.restarts,
         )
-        self.measures.rendezvous_started(time_ns)
+        self._generations.over(fact.time_ns)
+        self._measures.run_ended()
 
-    def join(self, time_ns: int, attributes: Mapping[str, AttributeValue]) -> None:
-        """This node has joined the round."""
-        if self.rendezvous is None:
+    def torch_said_run_ended(self, event: Event) -> None:
+        """Torch's event alone says so. SUCCEEDED is that run returned, not that its workers did well."""
+        failed = event.state == "FAILED"
+        self._launcher.told(Verdict(c.OUTCOME_FAILED, event.body) if failed else None)
+        self.finish(event.time_ns, told=True)
+
+    def rendezvous_closed(self, fact: f.JobEnded) -> None:
+        """The launcher has closed its rendezvous, the last thing it does."""
+        if fact.error is not None and self._launcher.succeeded:
+            self._launcher.closing_raised(fact.error)  # the process's end will tell what came of it
+        else:
+            self.finish(fact.time_ns)
+
+    # Rendezvous
+
+    def asked_to_join(self, time_ns: int) -> None:
+        """This node asks to join a round."""
+        self._launcher.reached(c.STEP_RENDEZVOUS)
+        self._generations.over(time_ns)
+        self.count_workers(time_ns)
+        self._rendezvous.asked(time_ns, self._records.shared)
+
+    def join_returned(self, fact: f.RendezvousEnded) -> None:
+        """``next_rendezvous`` returned or raised."""
+        if self._rendezvous.returned(fact):
+            # Where it had joined and then raised, what failed is what torch does next, not the rendezvous.
+            self._launcher.reached(c.STEP_AFTER_RENDEZVOUS)
+
+    def torch_said_joined(self, event: Event) -> None:
+        """Torch's event says that this node is in the round."""
+        if self.hooked:
+            self._rendezvous.torch_said_joined(event)
+        else:
+            self._launcher.reached(c.STEP_AFTER_RENDEZVOUS)
+            self._rendezvous.joined(event.time_ns, round_of(event))
+
+    def torch_said_join_failed(self, event: Event) -> None:
+        """Torch's event alone says that this node could not join."""
+        error = {k: v for k, v in event.attributes.items() if k.startswith(("exception.", "error."))}
+        self._rendezvous.over(event.time_ns, Verdict(c.OUTCOME_FAILED, event.body, error))
+
+    # Workers
+
+    def workers_starting(self, fact: f.WorkersStarting) -> None:
+        """The agent is about to start the processes of a generation."""
+        self._launcher.reached(c.STEP_STARTING)
+        self._generations.starting(fact)
+
+    def workers_started(self, fact: f.WorkersStarted) -> None:
+        """The processes run, or starting them raised."""
+        if fact.error is not None:
+            self._generations.not_started(fact.error, fact.time_ns)
+        elif self._group is not None:
+            self._launcher.reached(c.STEP_RUNNING)
+            self._generations.started(fact.pids, fact.time_ns)
+
+    def torch_said_worker_started(self, event: Event, local_rank: int, known: Attributes) -> None:
+        """Torch's event alone says that a worker has started; ``known`` is what it says of the worker."""
+        rank, size = event.attributes.get(c.GROUP_RANK), event.attributes.get(c.GROUP_WORLD_SIZE)
+        generation = f.WorkersStarting(
+            0,
+            event.time_ns,
+            [],
+            group_rank=rank if isinstance(rank, int) else None,
+            group_world_size=size if isinstance(size, int) else None,
+        )
+        self._generations.announced(local_rank, generation, known)
+        role = event.attributes.get(c.ROLE)
+        self._measures.known(role=role if isinstance(role, str) else None)
+        self._measures.workers_started(event.time_ns)
+        self._launcher.reached(c.STEP_RUNNING)
+
+    def torch_said_worker_ended(self, event: Event, known: Attributes) -> None:
+        """Torch's event alone says that a worker has ended."""
+        if self._group is not None:
+            self._group.told(event, _FINAL[event.state], known)
+
+    def workers_exited(self, fact: f.WorkersExited) -> None:
+        """Workers have ended by themselves."""
+        group = self._group
+        if group is None:
             return
-        waited_s = (time_ns - self.rendezvous.start_ns) / 1e9
-        known = {**attributes, c.RENDEZVOUS_WAITED: round(max(0.0, waited_s), 3)}
-        self.end_rendezvous(time_ns, Verdict(c.OUTCOME_SUCCEEDED, "joined", known))
+        if self._launcher.stop_signal is not None and not group.watchdog_victims:
+            # The signal that reached the agent may well have reached its workers, too.
+            group.stopped(fact.exits, fact.time_ns)
+        else:
+            self._generations.failed(group.exited(fact), fact.time_ns)
 
-    def end_rendezvous(self, time_ns: int, verdict: Verdict) -> None:
-        """The open attempt ends."""
-        span, self.rendezvous = self.rendezvous, None
-        if span is not None:
-            span.set(verdict.attributes)
-            span.end(time_ns, verdict.outcome, verdict.sentence)
-            self.measures.rendezvous_ended(span, time_ns, verdict.outcome, verdict.attributes)
+    def workers_stopping(self) -> None:
+        """The agent begins to stop what still runs of the generation."""
+        self._launcher.stopping_workers()
 
-    def open_group(self, fact: WorkersStarting, restart_cause: str | None = None) -> Group:
-        """A generation of workers starts."""
-        previous = self.group
-        self.close_group(fact.time_ns)
-        self.generation += 1
-        shared = dict(self.shared)
-        if restart_cause is not None:
-            shared[c.RESTART_CAUSE] = restart_cause
+    def workers_stopped(self, fact: f.WorkersStopped) -> None:
+        """None of the generation runs any more."""
+        group = self._group
+        if group is None:
+            return
+        self._generations.tell_failures(group.stopped(fact.exits, fact.time_ns), fact.time_ns)
+        if not group.running:
+            group.end(fact.time_ns)
 
-        def start(name: str, attributes: Attributes, span_id: int, parent: OpenSpan | None) -> OpenSpan:
-            return start_span(
-                self._telemetry,
-                name,
-                fact.time_ns,
-                attributes,
-                parent=self.agent.context if parent is None else parent.context,
-                span_id=span_id,
-                link=previous.span.context if parent is None and previous is not None else None,
-            )
+    def workers_monitored(self, fact: f.Monitored) -> None:
+        """The agent took a look at its workers, and some cannot be ended."""
+        if fact.state == "UNHEALTHY":
+            self._generations.stuck(fact.stuck_pids, fact.time_ns)
 
-        self.group = open_group(fact, self.generation, shared, self._hostname, start)
-        return self.group
+    def restart_begun(self, fact: f.RestartStarted) -> None:
+        """The agent restarts its workers."""
+        self._generations.restart_begun(fact, self._rendezvous.participants)
 
-    def open_worker(self, group: Group, local_rank: int, time_ns: int, identity: Attributes) -> None:
-        """A worker that was not announced starts."""
-        span = start_span(self._telemetry, c.SPAN_WORKER, time_ns, dict(identity), parent=group.span.context)
-        group.workers[local_rank] = Worker(identity, span, started=True)
+    # Torch's events
 
-    def close_group(self, time_ns: int) -> None:
-        """The generation is over, and no more is heard of it."""
-        if self.group is not None:
-            self.group.end(time_ns)
-            self.group.settle()
+    def record(self, event: Event) -> None:
+        """Record torch's event: as a log record, and on the span that it belongs to."""
+        self.heard(event.time_ns)
+        span = self._span_of(event)
+        self._weigh(event)
+        self._records.record(event, span)
 
-    @property
-    def restarts(self) -> int:
-        """How often this node's workers were started anew, whatever the cause."""
-        return max(0, self.generation - 1)
+    def _span_of(self, event: Event) -> OpenSpan:
+        if event.kind is Kind.RENDEZVOUS and self._rendezvous.attempt is not None:
+            return self._rendezvous.attempt
+        if event.kind is Kind.WORKER and self._group is not None:
+            worker = self._group.worker_of(event)
+            if worker is not None:
+                return worker.span
+        return self.agent
 
-    def finish(self, time_ns: int, *, uncaught: Raised | None = None, told: bool = False) -> None:
+    def _weigh(self, event: Event) -> None:
+        """Correct torch's word by what is known better."""
+        known: list[Known] = []
+        if event.kind is Kind.RENDEZVOUS and event.state == "FAILED":
+            if self._rendezvous.attempt is not None:
+                known.append(Known.JOINING)
+            no_failure = event.body.startswith((words.SIGNAL_EXCEPTION, words.GRACEFUL_EXIT))
+            if no_failure or self._launcher.stop_signal is not None:
+                known.append(Known.STOPPED)
+        elif event.kind is Kind.AGENT and event.state == "FAILED":
+            if self._launcher.let_go:
+                known.append(Known.STOPPED)
+        elif event.kind is Kind.WORKER and event.state == "FAILED" and self._group is not None:
+            worker = self._group.worker_of(event)
+            if worker is not None and worker.failure is not None and worker.failure.collateral:
+                known.append(Known.COLLATERAL)
+                event.body = worker.failure.sentence
+                event.attributes[c.COLLATERAL] = True
+        elif event.kind is Kind.WATCHDOG and event.name == c.WATCHDOG_KILL:
+            self._generations.watchdog_kills(event)
+        if known:
+            event.severity = severity_of(event.kind, event.state, *known)
+
+    def torch_said_agent_failed(self, event: Event) -> None:
+        """After a signal torch leaves the rendezvous alone: this event is the launcher's last word."""
+        if self._launcher.stop_signal is not None:
+            self.finish(event.time_ns)
+
+    # The end
+
+    def finish(
+        self, time_ns: int | None = None, *, uncaught: f.Raised | None = None, told: bool = False
+    ) -> None:
         """End the job: tell the outcome, end every span.
 
         Args:
-            time_ns: when it ended.
+            time_ns: when it ended; None for when it was heard of last.
             uncaught: the exception that ends the process, where it is known.
             told: whether an event has told the end already.
         """
         if self.ended:
             return
         self.ended = True
-        time_ns = max(time_ns, self.last_ns, self.measures.counted_ns)
-        error = self.closing_error
-        if error is not None and uncaught is not None and uncaught.type == error.type:
-            self.verdict = job_failed_by_launcher(error, STEP_CLOSING)
-        verdict = self.verdict
-        if verdict is None and self.stop_signal is not None:
-            verdict = job_terminated(self.stop_signal, self.step)
-        if verdict is None and uncaught is not None:
-            verdict = job_failed_by_launcher(uncaught, self.step)
-        if self.rendezvous is not None:
-            outcome = c.OUTCOME_TERMINATED if self.stop_signal is not None else None
-            self.end_rendezvous(time_ns, Verdict(outcome, ""))
-        self.close_group(time_ns)
-        self.measures.end(self.group, time_ns)
+        time_ns = max(time_ns or 0, self._last_ns, self._measures.counted_ns)
+        verdict = self._launcher.gone(uncaught)
+        stopped = self._launcher.stop_signal is not None
+        self._rendezvous.over(time_ns, Verdict(c.OUTCOME_TERMINATED if stopped else None, ""))
+        self._generations.over(time_ns)
+        self._measures.end(self._group, time_ns)
         if verdict is None:
             self.agent.end(time_ns)
             return
-        attributes = {**verdict.attributes, c.RESTARTS: self.restarts, c.VERDICT: verdict.sentence}
-        self.agent.set({**self.shared, **attributes})
+        attributes = {
+            **verdict.attributes,
+            c.RESTARTS: self._generations.restarts,
+            c.VERDICT: verdict.sentence,
+        }
+        self.agent.set({**self._records.shared, **attributes})
         if not told:
             self._tell_end(time_ns, verdict, attributes)
         self.agent.end(time_ns, verdict.outcome, verdict.sentence)
 
     def _tell_end(self, time_ns: int, verdict: Verdict, attributes: Attributes) -> None:
-        severity = {c.OUTCOME_FAILED: ERROR, c.OUTCOME_TERMINATED: WARN}.get(verdict.outcome or "", INFO)
-        body = f"The launcher ends: {verdict.sentence}"
-        if verdict.outcome is not None:
-            attributes = {**attributes, c.OUTCOME: verdict.outcome}
-        self.tell(c.EVENT_AGENT_STOP, time_ns, body, attributes, self.agent, severity=severity)
-        if verdict.outcome == c.OUTCOME_FAILED:
-            self.say(f"{verdict.sentence} (trace {self.trace_link})")
-
-    def worker_contexts(self) -> dict[int, dict[str, str]]:
-        """Return, by local rank, the environment variables that carry each worker's span context."""
-        from opentelemetry import propagate
-        from opentelemetry.trace import NonRecordingSpan, set_span_in_context
-
-        contexts = {}
-        for rank, worker in (self.group.workers if self.group is not None else {}).items():
-            carrier: dict[str, str] = {}
-            propagate.inject(carrier, set_span_in_context(NonRecordingSpan(worker.span.context)))
-            contexts[rank] = {key.upper().replace("-", "_"): value for key, value in carrier.items()}
-        return contexts
-
-    def settle(self, now_ns: int) -> None:
-        """End the spans of workers that ended a while ago: torch's last event may come minutes later."""
-        self.measures.tick(now_ns)
-        if self.group is not None:
-            self.group.settle(now_ns - SETTLE_NS)
+        outcome = verdict.outcome or ""
+        if outcome:
+            attributes = {**attributes, c.OUTCOME: outcome}
+        body = sentences.launcher_ends(verdict.sentence)
+        self._records.tell(c.EVENT_AGENT_STOP, time_ns, body, attributes, self.agent, outcome=outcome)
+        if outcome == c.OUTCOME_FAILED:
+            self._output.say(f"{verdict.sentence} (trace {self._trace_link})")
 
     @property
-    def settled(self) -> bool:
-        """Whether no ended worker's span waits for torch's last event."""
-        return self.group is None or all(w.span.ended or not w.ended_ns for w in self.group.workers.values())
-
-    # Events
-
-    def record(self, event: Event) -> None:
-        """Record torch's event: as a log record, and on the span that it belongs to."""
-        self.last_ns = max(self.last_ns, event.time_ns)
-        span = self._span_of(event)
-        self._weigh(event)
-        self._record(event, span)
-
-    def _span_of(self, event: Event) -> OpenSpan:
-        if event.kind is Kind.RENDEZVOUS and self.rendezvous is not None:
-            return self.rendezvous
-        if event.kind is Kind.WORKER and self.group is not None:
-            worker = self.group.worker_of(event)
-            if worker is not None:
-                return worker.span
-        return self.agent
-
-    def _weigh(self, event: Event) -> None:
-        if event.kind is Kind.RENDEZVOUS and event.state == "FAILED":
-            stopped = self.stop_signal is not None or event.body.startswith(
-                ("SignalException", "RendezvousGracefulExitError")
-            )
-            event.severity = ERROR if self.rendezvous is not None and not stopped else WARN
-        elif event.kind is Kind.AGENT and event.state == "FAILED":
-            let_go = self.verdict is not None and self.verdict.outcome == c.OUTCOME_TERMINATED
-            if let_go or self.stop_signal is not None:
-                event.severity = WARN
-        elif event.kind is Kind.WORKER and event.state == "FAILED" and self.group is not None:
-            worker = self.group.worker_of(event)
-            if worker is not None and worker.failure is not None and worker.failure.collateral:
-                # Torch says FAILED of it, too.
-                event.severity, event.body = WARN, worker.failure.sentence
-                event.attributes[c.COLLATERAL] = True
-        elif event.kind is Kind.WATCHDOG and event.name == c.WATCHDOG_KILL and self.group is not None:
-            self._watchdog_kill(event, self.group)
-
-    def _watchdog_kill(self, event: Event, group: Group) -> None:
-        pid = str((event.inner or {}).get("worker_pid", ""))
-        worker = group.worker_by_pid(int(pid)) if pid.isdecimal() else None
-        if worker is not None and worker.failure is None:
-            self.tell_failure(worker, group.killed_by_watchdog(worker, event), event.time_ns)
-
-    def tell_failure(self, worker: Worker, failure: Failure, time_ns: int) -> None:
-        """Record a worker's death."""
-        attributes: Attributes = {**failure.attributes}
-        if self.group is not None:
-            attributes.update(first_failure_attributes(self.group.first_deaths))
-        severity = WARN if failure.collateral else ERROR
-        self.tell(c.EVENT_FAILURE, time_ns, failure.sentence, attributes, worker.span, severity=severity)
-        if not failure.collateral:
-            self.measures.worker_failed(failure.attributes, time_ns, worker.span.context)
-
-    # Out
-
-    def tell(
-        self,
-        name: str,
-        time_ns: int,
-        body: str,
-        attributes: Mapping[str, AttributeValue],
-        span: OpenSpan,
-        *,
-        severity: int = INFO,
-    ) -> None:
-        """Record an event of the bridge's own."""
-        full = clean_all({c.EVENT: name, **self.shared, c.HOSTNAME: self._hostname, **attributes})
-        event = Event(Kind.BRIDGE, name, time_ns, clean_text(body), full, severity, observed_ns=time_ns)
-        self._record(event, span)
-
-    def _record(self, event: Event, span: OpenSpan) -> None:
-        event.span = span.context
-        self._telemetry.emit(event)
-        if self._span_events and not span.ended:  # as it was sent, with nothing in it that is to be hidden
-            span.add_event(event.name, event.time_ns, event.attributes)
+    def _trace_link(self) -> str:
+        return sentences.trace_link(self.agent.context.trace_id, self._trace_url)

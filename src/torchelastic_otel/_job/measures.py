@@ -1,20 +1,20 @@
 """What a job's history on this node comes to in numbers: section "Metrics" of the telemetry reference.
 
-The job's state machine says what happened; here that becomes measurements. Pure but for ``measure``.
+The job's state machine says what happened; here that becomes measurements.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from .. import _contract as c
 from .._values import Attributes, AttributeValue
+from .output import OpenSpan, Output
 
 if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext
 
-    from .._telemetry.spans import OpenSpan
     from .worker_group import Group
 
 _LAG_NS = 1_000_000_000
@@ -22,19 +22,6 @@ _LAG_NS = 1_000_000_000
 
 _STATES = {"AGENT": ("RENDEZVOUS", "ASSIGN_WORKER_RANKS", "SUCCEEDED", "FAILED")}
 _STATES["WORKER"] = ("START", "SUCCEEDED", "FAILED", "TERMINATED")
-
-
-class Measure(Protocol):
-    """Takes a measurement of the metric ``name``."""
-
-    def __call__(
-        self,
-        name: str,
-        amount: float,
-        attributes: Mapping[str, AttributeValue],
-        span: SpanContext | None = None,
-    ) -> None:
-        """Take it."""
 
 
 class JobMeasures:
@@ -47,13 +34,13 @@ class JobMeasures:
     lead from it to the trace.
 
     Args:
-        measure: takes the measurements.
+        output: takes the measurements.
         run_id: torchrun's ``--rdzv-id``; on every measurement unless it is empty.
         span: context of the agent's span.
     """
 
-    def __init__(self, measure: Measure, run_id: str, span: SpanContext) -> None:
-        self._measure = measure
+    def __init__(self, output: Output, run_id: str, span: SpanContext) -> None:
+        self._output = output
         self._shared: Attributes = {c.RUN_ID: run_id} if run_id else {}
         self._span = span
         self._role: Attributes = {}
@@ -74,7 +61,7 @@ class JobMeasures:
         span: SpanContext | None = None,
     ) -> None:
         known = {key: value for key, value in attributes.items() if value is not None}
-        self._measure(name, amount, {**self._shared, **known}, span)
+        self._output.measure(name, amount, {**self._shared, **known}, span)
 
     # What is known of the job
 

@@ -1,91 +1,22 @@
 """From what torch says to what telemetry says: an event in; name, time, attributes, severity and body out.
 
 Pure: no clock, no environment, no state. What only the job's history can tell (which span an event belongs
-to, whether a death was collateral) is left to ``_job``.
+to, whether a death was collateral) is left to ``Job``.
 """
 
 from __future__ import annotations
 
-import re
-import signal
 from collections.abc import Mapping
-from dataclasses import dataclass
-from enum import Enum
-from typing import TYPE_CHECKING
 
 from .. import _contract as c
-from .._values import (
-    Attributes,
-    AttributeValue,
-    clean,
-    clean_text,
-    decode,
-)
-from .exceptions import describe_exception, exception_from_error_file, exception_from_traceback
-
-if TYPE_CHECKING:
-    from opentelemetry.trace import SpanContext
-
-DEBUG, INFO, WARN, ERROR = 5, 9, 13, 17
-"""Severity numbers of the OpenTelemetry log data model."""
-
-SEVERITY_TEXT = {DEBUG: "DEBUG", INFO: "INFO", WARN: "WARN", ERROR: "ERROR"}
+from .._values import Attributes, clean, clean_text, decode
+from . import sentences
+from . import torch_words as words
+from .event import Event, Kind
+from .exceptions import exception_from_error_file, exception_from_traceback
+from .severity import Known, severity_of
 
 _NOTHING: Mapping[str, object] = {}
-
-
-class Kind(Enum):
-    """What sort of event was recorded."""
-
-    AGENT = "agent"
-    WORKER = "worker"
-    WATCHDOG = "watchdog"
-    RENDEZVOUS = "rendezvous"
-    USER = "user"
-    BRIDGE = "bridge"
-    UNPARSED = "unparsed"
-
-
-@dataclass(slots=True)
-class Event:
-    """An event in the terms of the contract, on its way to becoming a log record.
-
-    ``state`` is torch's (START, SUCCEEDED, …) for agent and worker events, ``node_state`` for rendezvous;
-    ``joins`` and ``joined`` tell a rendezvous event that begins or ends a join; ``inner`` is torch's inner
-    metadata. ``span`` is set where the event is placed. Times are nanoseconds since the epoch.
-    """
-
-    kind: Kind
-    name: str
-    time_ns: int
-    body: str
-    attributes: Attributes
-    severity: int = INFO
-    run_id: str | None = None
-    state: str = ""
-    local_rank: int | None = None
-    keep_alive: bool = False
-    joins: bool = False
-    joined: bool = False
-    inner: Mapping[str, object] | None = None
-    observed_ns: int = 0
-    span: SpanContext | None = None
-
-    @property
-    def heartbeat(self) -> bool:
-        """Whether it is one of the keep-alive that went well, as there are two or three every 5 s."""
-        return self.keep_alive and self.state == "RUNNING"
-
-    @property
-    def begins(self) -> bool:
-        """Whether a job that is over would not record it: a node joins, a worker starts."""
-        return self.joins or (self.kind is Kind.WORKER and self.state == "START")
-
-
-_ROUND = re.compile(r"\bround (\d{1,18}) of the rendezvous '")
-_JOINED = re.compile(r"has joined round (\d{1,18}) of .* as rank (\d{1,18}) in a world of size (\d{1,18})\b")
-_ATTEMPTS = "attempts to join the next round"
-_KEEP_ALIVE_THREAD = "RendezvousKeepAliveTimer"
 
 
 def translate_text(text: str, created_ns: int, thread: str | None = None) -> Event:
@@ -182,35 +113,32 @@ def translate_rendezvous(data: Mapping[str, object], created_ns: int, thread: st
         Kind.RENDEZVOUS, clean_text(name), created_ns, message, attributes, run_id=run_id, state=state
     )
     event.observed_ns = created_ns
-    joined = _JOINED.search(message)
+    joined = words.JOINED.search(message)
     if joined is not None:
         event.joined = True
         attributes[c.ROUND] = int(joined[1])
         attributes[c.GROUP_RANK] = int(joined[2])
         attributes[c.GROUP_WORLD_SIZE] = int(joined[3])
     else:
-        event.joins = _ATTEMPTS in message
-        in_round = _ROUND.search(message)
+        event.joins = words.ATTEMPTS in message
+        in_round = words.ROUND.search(message)
         if in_round is not None:
             attributes[c.ROUND] = int(in_round[1])
     trace = str(data.get("error_trace") or "")
-    # traceback.format_exc() with no exception at hand says "NoneType: None".
-    if trace and not trace.startswith("NoneType: None"):
+    if trace and not trace.startswith(words.NO_EXCEPTION):
         exception_from_traceback(trace, attributes)
-    event.keep_alive = name.endswith("._keep_alive") or (
-        thread is not None and thread.startswith(_KEEP_ALIVE_THREAD)
+    event.keep_alive = name.endswith(words.KEEP_ALIVE_METHOD) or (
+        thread is not None and thread.startswith(words.KEEP_ALIVE_THREAD)
     )
-    if state == "FAILED":
-        event.severity = WARN
-    elif event.heartbeat:
-        event.severity = DEBUG
+    event.severity = severity_of(Kind.RENDEZVOUS, state, *([Known.KEEP_ALIVE] if event.keep_alive else []))
     return event
 
 
 def unparsed(text: str, created_ns: int) -> Event:
     """Return the raw record of something that is no event."""
     attributes: Attributes = {c.EVENT: c.EVENT_UNPARSED}
-    event = Event(Kind.UNPARSED, c.EVENT_UNPARSED, created_ns, clean_text(text), attributes, WARN)
+    severity = severity_of(Kind.UNPARSED)
+    event = Event(Kind.UNPARSED, c.EVENT_UNPARSED, created_ns, clean_text(text), attributes, severity)
     event.observed_ns = created_ns
     return event
 
@@ -289,64 +217,23 @@ def _inner(value: object, attributes: Attributes) -> Mapping[str, object]:
     return {}
 
 
-def signal_name(number: int) -> str:
-    """Return the name of a signal, ``SIG<number>`` where Python knows none (real-time signals)."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"SIG{number}"
-
-
-_VERBS = {
-    "START": "started",
-    "SUCCEEDED": "succeeded",
-    "FAILED": "failed",
-    "TERMINATED": "was stopped by its agent",
-}
-
-
 def _worker(event: Event, raw: object) -> None:
-    attributes = event.attributes
+    attributes, state = event.attributes, event.state
     # The text as it was: cut, it would be no JSON any more.
     if raw == "null":
         del attributes[c.RAW_ERROR]
     elif type(raw) is str:
         attributes.update(exception_from_error_file(raw))
     code = attributes.get(c.PROCESS_EXIT_CODE)
-    how = ""
-    if type(code) is int:
-        how = describe_exit(code)
-        if code < 0:
-            attributes[c.WORKER_SIGNAL] = signal_name(-code)
-    state = event.state
+    if type(code) is int and code < 0:
+        attributes[c.WORKER_SIGNAL] = sentences.signal_name(-code)
     if state == "FAILED":
         attributes.setdefault(c.ERROR_TYPE, error_type(attributes))
-        event.severity = ERROR
-    elif state == "TERMINATED":
-        event.severity = WARN
-    verb = _VERBS.get(state) or state.lower()
-    exception = describe_exception(attributes)
-    detail = f": {exception}" if exception else f": {how}" if how else ""
-    event.body = clean_text(f"{describe_worker(attributes)} {verb}{detail}")
+    event.severity = severity_of(Kind.WORKER, state)
+    event.body = clean_text(sentences.worker_event(attributes, state))
 
 
-def describe_worker(attributes: Mapping[str, AttributeValue]) -> str:
-    """Return "Worker 3 (local rank 1, pid 4711) on node-2", of what the attributes know."""
-    rank, local = attributes.get(c.GLOBAL_RANK), attributes.get(c.LOCAL_RANK)
-    pid, host = attributes.get(c.WORKER_ID), attributes.get(c.HOSTNAME)
-    who = "Worker" if rank is None else f"Worker {rank}"
-    where = "" if host is None else f" on {host}"
-    if pid is None or pid == "None":
-        return f"{who}{where}" if local is None else f"{who} (local rank {local}){where}"
-    return f"{who} (pid {pid}){where}" if local is None else f"{who} (local rank {local}, pid {pid}){where}"
-
-
-def describe_exit(code: int) -> str:
-    """Return "killed by SIGKILL" or "exit code 3"."""
-    return f"killed by {signal_name(-code)}" if code < 0 else f"exit code {code}"
-
-
-def error_type(attributes: Mapping[str, AttributeValue]) -> str:
+def error_type(attributes: Mapping[str, object]) -> str:
     """Return ``error.type``: the exception's class, else the signal's name, else the exit code as text."""
     for name in (c.EXCEPTION_TYPE, c.WORKER_SIGNAL, c.PROCESS_EXIT_CODE):
         value = attributes.get(name)
@@ -358,31 +245,16 @@ def error_type(attributes: Mapping[str, AttributeValue]) -> str:
 def _agent(event: Event, raw: object) -> None:
     attributes, state = event.attributes, event.state
     if type(raw) is str:
-        if raw.startswith("NoneType: None"):
+        if raw.startswith(words.NO_EXCEPTION):
             del attributes[c.RAW_ERROR]
         else:
             exception_from_traceback(raw, attributes)
     if state == "FAILED":
-        event.severity = ERROR
         attributes.setdefault(c.ERROR_TYPE, error_type(attributes))
-    duration = attributes.get(c.DURATION_MS)
-    took = f" after {duration / 1000:.3f} s" if type(duration) in (int, float) else ""  # type: ignore[operator]
-    event.body = {
-        "RENDEZVOUS": f"The agent left the rendezvous step{took}",
-        "ASSIGN_WORKER_RANKS": f"The agent left the rank assignment step{took}",
-        "SUCCEEDED": "The agent's run returned; this says nothing of its workers",
-        "FAILED": f"The agent's run raised {attributes.get(c.EXCEPTION_TYPE, 'an exception')}",
-    }.get(state, clean_text(f"Agent {state.lower()}"))
+    event.severity = severity_of(Kind.AGENT, state)
+    event.body = clean_text(sentences.agent_event(attributes, state))
 
 
 def _watchdog(event: Event) -> None:
-    attributes = event.attributes
-    body = f"Watchdog: {event.name}"
-    pid = attributes.get(c.WATCHDOG_PREFIX + "worker_pid")
-    if pid is not None:
-        body += f" (worker pid {pid}"
-        scope = attributes.get(c.WATCHDOG_PREFIX + "scope_id")
-        body += f", scope {scope})" if scope is not None else ")"
-    if event.name == c.WATCHDOG_KILL:
-        event.severity = ERROR
-    event.body = clean_text(body)
+    event.severity = severity_of(Kind.WATCHDOG, event.name)
+    event.body = clean_text(sentences.watchdog_event(event.attributes, event.name))

@@ -1,4 +1,4 @@
-"""Who failed, of what, and how the job ended, each in one sentence. Pure."""
+"""Who failed, of what, and how the job ended: attributes by the contract, and one sentence each. Pure."""
 
 from __future__ import annotations
 
@@ -6,15 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .. import _contract as c
-from .._values import Attributes, AttributeValue
-from .exceptions import describe_exception, exception_from_error_file, first_line
-from .facts import Raised, RendezvousView, WorkerError
-from .translate import (
-    describe_exit,
-    describe_worker,
-    error_type,
-    signal_name,
-)
+from .._values import Attributes, AttributeValue, present
+from . import sentences
+from . import torch_words as words
+from .exceptions import exception_from_error_file
+from .facts import Raised, RendezvousView, WorkerError, WorkerExit
+from .translate import error_type
 
 
 @dataclass(slots=True)
@@ -36,70 +33,77 @@ class Verdict:
     attributes: Attributes = field(default_factory=dict)
 
 
-def failure_of(
-    identity: Mapping[str, AttributeValue],
-    exit_code: int | None,
-    error: WorkerError | None,
-    *,
-    collateral: bool = False,
-    cause: str | None = None,
-    signal: int | None = None,
-    oom_kills: int | None = None,
-    stdout: str = "",
-    stderr: str = "",
-    detail: str = "",
-) -> Failure:
-    """Describe a death of the worker that ``identity`` names, with what is known and no more.
+UNKNOWN = Verdict(None, "")
+"""It ended, and nobody knows how."""
+
+
+# Failures of workers
+
+
+def own_death(identity: Mapping[str, AttributeValue], exit_: WorkerExit, oom_kills: int | None) -> Failure:
+    """Describe the death of a worker that ended by itself, with what is known and no more.
 
     Args:
         identity: the worker's ranks, id, host, role, run id and round as attributes.
-        exit_code: as subprocess gives it; None where the worker has not ended.
-        error: what torch read from the worker's error file.
-        collateral: the agent stopped it because of another's death.
-        cause: a cause that the agent knows better than the exit code (watchdog, uninterruptible).
-        signal: the signal that kills it, where it has not ended yet.
+        exit_: how it ended.
         oom_kills: out-of-memory kills that the cgroup counted meanwhile; None where it does not count.
-        stdout: path of the worker's standard output, "" if it is the console.
-        stderr: path of its standard error, likewise.
-        detail: ends the sentence, where the cause needs more words.
     """
-    attributes: Attributes = dict(identity)
-    exception = exception_from_error_file(error.json) if error is not None else {}
-    attributes.update(exception)
-    if exit_code is not None:
-        attributes[c.PROCESS_EXIT_CODE] = exit_code
-        if exit_code < 0:
-            signal = -exit_code
-    if signal is not None:
-        attributes[c.WORKER_SIGNAL] = signal_name(signal)
-    if cause is None:
-        cause = c.CAUSE_EXCEPTION if exception else c.CAUSE_SIGNAL if (exit_code or 0) < 0 else c.CAUSE_EXIT
-    attributes[c.FAILURE_CAUSE] = cause
-    attributes[c.ERROR_TYPE] = cause if exit_code is None and signal is None else error_type(attributes)
-    if collateral:
-        attributes[c.COLLATERAL] = True
-    for path, name in ((stdout, c.FAILURE_STDOUT), (stderr, c.FAILURE_STDERR)):
+    attributes = _death(identity, exit_)
+    killed = exit_.exit_code == -9 and oom_kills is not None
+    if killed:
+        attributes[c.FAILURE_OOM_KILL] = bool(oom_kills)
+    sentence = sentences.death(attributes, exit_.exit_code, out_of_memory=killed and bool(oom_kills))
+    return Failure(attributes, sentence, error_time_s=_error_time_s(exit_.error))
+
+
+def collateral_death(identity: Mapping[str, AttributeValue], exit_: WorkerExit) -> Failure:
+    """Describe the end of a worker that its agent stopped because of another one's death."""
+    attributes = {**_death(identity, exit_), c.COLLATERAL: True}
+    sentence = sentences.collateral_death(attributes, exit_.exit_code)
+    return Failure(attributes, sentence, collateral=True, error_time_s=_error_time_s(exit_.error))
+
+
+def stuck(identity: Mapping[str, AttributeValue]) -> Failure:
+    """Describe a worker in uninterruptible sleep: it has not ended, and the group fails of it."""
+    attributes: Attributes = {**identity, c.FAILURE_CAUSE: c.CAUSE_UNINTERRUPTIBLE}
+    attributes[c.ERROR_TYPE] = c.CAUSE_UNINTERRUPTIBLE
+    return Failure(attributes, sentences.stuck(attributes))
+
+
+def killed_by_watchdog(
+    identity: Mapping[str, AttributeValue], event: Mapping[str, AttributeValue]
+) -> Failure:
+    """Describe a worker whose scope expired; ``event`` are the attributes of the watchdog's event."""
+    watchdog = {name: value for name, value in event.items() if name.startswith(c.WATCHDOG_PREFIX)}
+    attributes: Attributes = {**identity, c.FAILURE_CAUSE: c.CAUSE_WATCHDOG, c.ERROR_TYPE: c.CAUSE_WATCHDOG}
+    number = str(watchdog.get(c.WATCHDOG_PREFIX + "signal", ""))
+    if number.isdecimal():
+        attributes[c.WORKER_SIGNAL] = attributes[c.ERROR_TYPE] = sentences.signal_name(int(number))
+    sentence = sentences.killed_by_watchdog(attributes, watchdog.get(c.WATCHDOG_PREFIX + "scope_id"))
+    return Failure({**attributes, **watchdog}, sentence)
+
+
+def _death(identity: Mapping[str, AttributeValue], exit_: WorkerExit) -> Attributes:
+    exception = exception_from_error_file(exit_.error.json) if exit_.error is not None else {}
+    attributes: Attributes = {**identity, **exception, c.PROCESS_EXIT_CODE: exit_.exit_code}
+    if exit_.exit_code < 0:
+        attributes[c.WORKER_SIGNAL] = sentences.signal_name(-exit_.exit_code)
+    by_signal = c.CAUSE_SIGNAL if exit_.exit_code < 0 else c.CAUSE_EXIT
+    attributes[c.FAILURE_CAUSE] = c.CAUSE_EXCEPTION if exception else by_signal
+    attributes[c.ERROR_TYPE] = error_type(attributes)
+    for path, name in ((exit_.stdout, c.FAILURE_STDOUT), (exit_.stderr, c.FAILURE_STDERR)):
         if path and path != "/dev/null":
             attributes[name] = path
-    if error is not None:
-        attributes[c.FAILURE_ERROR_FILE] = error.file
-    who = describe_worker(attributes)
-    how = describe_exit(exit_code) if exit_code is not None else ""
-    if collateral:
-        sentence = f"{who} was stopped by its agent after another worker's death" + (
-            f": {how}" if how else ""
-        )
-    elif exception:
-        sentence = f"{who} died of {describe_exception(exception) or 'an exception'}"
-    else:
-        sentence = f"{who} died: {how}" if how else f"{who} died"
-    if exit_code == -9 and not collateral and oom_kills is not None:
-        attributes[c.FAILURE_OOM_KILL] = oom_kills > 0
-        if oom_kills > 0:
-            sentence += "; its cgroup counted an out-of-memory kill meanwhile"
-    if detail:
-        sentence = f"{who} {detail}"
-    return Failure(attributes, sentence, collateral, error.time_s if error is not None else None)
+    if exit_.error is not None:
+        attributes[c.FAILURE_ERROR_FILE] = exit_.error.file
+    return attributes
+
+
+def _error_time_s(error: WorkerError | None) -> int | None:
+    return None if error is None else error.time_s
+
+
+# Who was first
 
 
 def first_of(culprits: Sequence[Failure]) -> list[Failure]:
@@ -140,61 +144,42 @@ def first_failure_attributes(first: Sequence[Failure]) -> Attributes:
 
 def group_sentence(first: Sequence[Failure]) -> str:
     """Tell a generation's failure."""
-    if not first:
-        return "the worker group failed"
-    if len(first) == 1:
-        return first[0].sentence
-    others = "; ".join(failure.sentence for failure in first[:4])
-    more = f"; and {len(first) - 4} more" if len(first) > 4 else ""
-    return (
-        f"{len(first)} workers died between two looks of the agent, none known as the first: {others}{more}"
-    )
+    return sentences.first_deaths([failure.sentence for failure in first])
+
+
+# The rendezvous
 
 
 def rendezvous_verdict(error: Raised, waited_s: float, view: RendezvousView | None) -> Verdict:
     """Tell why a rendezvous was not joined."""
     attributes: Attributes = {c.RENDEZVOUS_WAITED: round(waited_s, 3)}
-    text = ""
+    joined = ""
     if view is not None:
-        for name, value in (
-            (c.MIN_NODES, view.min_nodes),
-            (c.MAX_NODES, view.max_nodes),
-            (c.ROUND, view.round),
-            (c.RENDEZVOUS_TIMEOUT, view.join_timeout_s),
-        ):
-            if value is not None:
-                attributes[name] = value
-        attributes[c.NODES_JOINED] = len(view.participants)
-        if view.participants:
-            attributes[c.NODES_JOINED_NAMES] = view.participants
-        if view.waiting:
-            attributes[c.NODES_WAITING_NAMES] = view.waiting
-        need = (
-            f"{view.min_nodes}"
-            if view.min_nodes == view.max_nodes
-            else f"{view.min_nodes} to {view.max_nodes}"
+        attributes |= present(
+            {
+                c.MIN_NODES: view.min_nodes,
+                c.MAX_NODES: view.max_nodes,
+                c.ROUND: view.round,
+                c.RENDEZVOUS_TIMEOUT: view.join_timeout_s,
+                c.NODES_JOINED: len(view.participants),
+                c.NODES_JOINED_NAMES: view.participants or None,
+                c.NODES_WAITING_NAMES: view.waiting or None,
+            }
         )
-        names = f" ({', '.join(view.participants[:8])})" if view.participants else ""
-        text = f": {len(view.participants)} of the {need} nodes needed had joined{names}"
+        joined = sentences.who_had_joined(view.participants, view.min_nodes, view.max_nodes)
     if error.signal is not None:
-        return Verdict(
-            c.OUTCOME_TERMINATED,
-            f"{error.signal} after {waited_s:.1f} s of waiting in the rendezvous{text}",
-            attributes,
-        )
-    if error.type == "RendezvousGracefulExitError":
-        return Verdict(
-            c.OUTCOME_TERMINATED,
-            f"this spare node was not needed and was let go after {waited_s:.1f} s",
-            attributes,
-        )
+        sentence = sentences.rendezvous_stopped(error.signal, waited_s, joined)
+        return Verdict(c.OUTCOME_TERMINATED, sentence, attributes)
+    if error.type == words.GRACEFUL_EXIT:
+        return Verdict(c.OUTCOME_TERMINATED, sentences.spare_node(waited_s), attributes)
     attributes.update(raised_attributes(error))
-    what = {
-        "RendezvousTimeoutError": f"the rendezvous timed out after {waited_s:.1f} s{text}",
-        "RendezvousClosedError": "the rendezvous is closed: a job of this run id has ended, "
-        "or another node gave up",
-    }.get(error.type, f"the rendezvous failed after {waited_s:.1f} s with {_raised(error)}{text}")
-    return Verdict(c.OUTCOME_FAILED, what, attributes)
+    if error.type == words.TIMEOUT:
+        sentence = sentences.rendezvous_timed_out(waited_s, joined)
+    elif error.type == words.CLOSED:
+        sentence = sentences.rendezvous_closed()
+    else:
+        sentence = sentences.rendezvous_failed(_raised(error), waited_s, joined)
+    return Verdict(c.OUTCOME_FAILED, sentence, attributes)
 
 
 def raised_attributes(error: Raised) -> Attributes:
@@ -208,53 +193,39 @@ def raised_attributes(error: Raised) -> Attributes:
 
 
 def _raised(error: Raised) -> str:
-    return first_line(f"{error.type}: {error.message}" if error.message else error.type)
+    return sentences.first_line(f"{error.type}: {error.message}" if error.message else error.type)
 
 
-def restarts_text(restarts: int) -> str:
-    """Return "1 restart", "2 restarts"."""
-    return f"{restarts} restart" if restarts == 1 else f"{restarts} restarts"
+# The job
 
 
-def job_failed_by_workers(
-    first: Sequence[Failure], restarts: int, max_restarts: int | None, state: str
-) -> Verdict:
-    """The workers failed for good."""
-    why = group_sentence(first)
-    if state == "UNHEALTHY":
-        tail = "torch does not restart after that, and torchrun exits with 0 all the same"
-    elif state == "WATCHDOG":
-        tail = "the watchdog kills the agent, too"
-    elif max_restarts == 0:
-        tail = "no restarts were allowed"
-    elif max_restarts is not None:
-        tail = f"all {restarts_text(max_restarts)} used up"
-    else:
-        tail = f"after {restarts_text(restarts)}"
+def job_failed_by_workers(first: Sequence[Failure], tail: str) -> Verdict:
+    """The workers failed for good; ``tail`` says why they are not started again."""
     attributes: Attributes = first_failure_attributes(first)
     if len(first) == 1:
         attributes[c.ERROR_TYPE] = first[0].attributes[c.ERROR_TYPE]
-    return Verdict(c.OUTCOME_FAILED, f"failed: {why}; {tail}", attributes)
+    return Verdict(c.OUTCOME_FAILED, sentences.failed_by_workers(group_sentence(first), tail), attributes)
 
 
 def job_failed_by_launcher(error: Raised, step: str) -> Verdict:
     """Torch itself failed, in ``step``."""
-    return Verdict(
-        c.OUTCOME_FAILED,
-        f"failed: the launcher raised {_raised(error)} {step}",
-        {**raised_attributes(error), c.STEP: step},
-    )
+    sentence = sentences.failed_by_launcher(_raised(error), step)
+    return Verdict(c.OUTCOME_FAILED, sentence, {**raised_attributes(error), c.STEP: step})
+
+
+def job_failed_to_join(rendezvous: Verdict) -> Verdict:
+    """The job ends because its rendezvous was not joined."""
+    failed = rendezvous.outcome == c.OUTCOME_FAILED
+    sentence = sentences.failed(rendezvous.sentence) if failed else rendezvous.sentence
+    return Verdict(rendezvous.outcome, sentence, {**rendezvous.attributes, c.STEP: c.STEP_RENDEZVOUS})
 
 
 def job_terminated(signal: str, step: str) -> Verdict:
     """A signal ended the job: preemption is no failure."""
-    return Verdict(
-        c.OUTCOME_TERMINATED, f"terminated by {signal} {step}", {c.AGENT_SIGNAL: signal, c.STEP: step}
-    )
+    sentence = sentences.terminated(signal, step)
+    return Verdict(c.OUTCOME_TERMINATED, sentence, {c.AGENT_SIGNAL: signal, c.STEP: step})
 
 
 def job_succeeded(restarts: int) -> Verdict:
     """All workers of this node succeeded."""
-    return Verdict(
-        c.OUTCOME_SUCCEEDED, f"succeeded after {restarts_text(restarts)}" if restarts else "succeeded"
-    )
+    return Verdict(c.OUTCOME_SUCCEEDED, sentences.succeeded(restarts))

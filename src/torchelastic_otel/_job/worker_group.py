@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 from .. import _contract as c
-from .._values import Attributes
-from .facts import (
-    WorkerExit,
-    WorkersExited,
-    WorkersStarted,
-    WorkersStarting,
-    WorkersStopped,
-)
-from .translate import Event
+from .._values import Attributes, present
+from .event import Event
+from .facts import WorkerExit, WorkersExited, WorkersStarting
+from .output import OpenSpan, Output
 from .verdict import (
     Failure,
-    failure_of,
+    collateral_death,
     first_failure_attributes,
     first_of,
     group_sentence,
+    killed_by_watchdog,
+    own_death,
+    stuck,
 )
-
-if TYPE_CHECKING:
-    from .._telemetry.spans import OpenSpan
 
 SETTLE_NS = 2_000_000_000
 """How long an ended worker's span waits for torch's own last event of that worker."""
@@ -43,8 +36,14 @@ class Worker:
     failure: Failure | None = None
     started: bool = False
 
-    def close(self, time_ns: int, outcome: str | None, description: str = "") -> None:
-        """Note that the worker ended; its span stays open for torch's own last event."""
+    def runs_as(self, pid: int) -> None:
+        """Its process was made."""
+        self.started = True
+        self.identity[c.WORKER_ID] = str(pid)
+        self.span.set({c.WORKER_ID: str(pid)})
+
+    def seen_ended(self, time_ns: int, outcome: str | None, description: str = "") -> None:
+        """Its process ended; the span stays open for torch's own last event."""
         if not self.ended_ns:
             self.ended_ns, self.outcome, self.description = time_ns, outcome, description
 
@@ -54,32 +53,157 @@ class Worker:
             self.span.end(self.ended_ns, self.outcome, self.description)
 
 
-@dataclass(slots=True)
 class Group:
-    """One generation of local workers.
+    """One generation of local workers, from the first span to the last.
 
-    ``stop_outcome`` says why the agent stops those that still run: interrupted (membership change) or
-    terminated (a signal, or a worker that failed).
+    Args:
+        generation: its number on this node, from 1.
+        span: the generation's span.
+        shared: attributes that all its workers have, too.
     """
 
-    generation: int
-    span: OpenSpan
-    shared: Attributes
-    workers: dict[int, Worker] = field(default_factory=dict)
-    culprits: list[Failure] = field(default_factory=list)
-    first_deaths: list[Failure] = field(default_factory=list)
-    ended_ns: int = 0
-    stop_outcome: str | None = c.OUTCOME_TERMINATED
-    stop_sentence: str = ""
+    def __init__(self, generation: int, span: OpenSpan, shared: Attributes) -> None:
+        self.generation = generation
+        self.span = span
+        self.shared = shared
+        self.workers: dict[int, Worker] = {}
+        self.ended_ns = 0
+        self.first_deaths: list[Failure] = []
+        """The node's first failure: one, several that are tied, or none."""
+        self._culprits: list[Failure] = []
+        self._rest: tuple[str | None, str] = (c.OUTCOME_TERMINATED, "")
+        """Outcome, and why, of the workers that end without a reason of their own."""
 
-    def started(self, fact: WorkersStarted) -> None:
-        """Note the workers' process ids."""
-        for local_rank, pid in fact.pids.items():
+    # What happened
+
+    def started(self, pids: dict[int, int]) -> None:
+        """The workers' processes were made; ``pids`` by local rank."""
+        for local_rank, pid in pids.items():
             worker = self.workers.get(local_rank)
             if worker is not None:
-                worker.started = True
-                worker.identity[c.WORKER_ID] = str(pid)
-                worker.span.set({c.WORKER_ID: str(pid)})
+                worker.runs_as(pid)
+
+    def not_started(self, attributes: Attributes, sentence: str) -> None:
+        """Starting the processes raised."""
+        self.span.set(attributes)
+        self._rest = (c.OUTCOME_FAILED, sentence)
+
+    def interrupted(self) -> None:
+        """The agent stops its workers for a membership change."""
+        self._rest = (c.OUTCOME_INTERRUPTED, "")
+
+    def terminated(self) -> None:
+        """A signal has reached the agent, which stops its workers."""
+        self._rest = (c.OUTCOME_TERMINATED, self._rest[1])
+
+    def unexplained(self) -> None:
+        """Nobody will say why the workers are stopped."""
+        self._rest = (None, "")
+
+    def exited(self, fact: WorkersExited) -> list[tuple[Worker, Failure]]:
+        """Workers ended by themselves; return the failures among them that are news."""
+        died, news = [], []
+        for exit_ in fact.exits:
+            worker = self.workers.get(exit_.local_rank)
+            if worker is None or worker.ended_ns:
+                continue
+            if exit_.exit_code == 0:
+                worker.seen_ended(fact.time_ns, c.OUTCOME_SUCCEEDED)
+                continue
+            # The watchdog's victims were told when it killed them.
+            if worker.failure is None:
+                worker.failure = own_death(worker.identity, exit_, fact.oom_kills)
+                news.append((worker, worker.failure))
+            died.append(worker)
+        self._blame([failure for _, failure in news])
+        for worker in died:
+            sentence = worker.failure.sentence if worker.failure is not None else ""
+            worker.seen_ended(fact.time_ns, c.OUTCOME_FAILED, sentence)
+            self._mark(worker)
+        return news
+
+    def stuck(self, worker: Worker, time_ns: int) -> Failure:
+        """A worker is in uninterruptible sleep: it has not ended, and the group fails of it."""
+        worker.failure = stuck(worker.identity)
+        self._blame([worker.failure])
+        worker.seen_ended(time_ns, c.OUTCOME_FAILED, worker.failure.sentence)
+        self._mark(worker)
+        return worker.failure
+
+    def killed_by_watchdog(self, worker: Worker, event: Event) -> Failure:
+        """The watchdog kills a worker whose scope expired."""
+        worker.failure = killed_by_watchdog(worker.identity, event.attributes)
+        self._blame([worker.failure])
+        self._mark(worker)
+        return worker.failure
+
+    def stopped(self, exits: list[WorkerExit], time_ns: int) -> list[tuple[Worker, Failure]]:
+        """The agent has stopped these workers; return the collateral deaths."""
+        failures = []
+        for exit_ in exits:
+            worker = self.workers.get(exit_.local_rank)
+            if worker is None or worker.ended_ns:
+                continue
+            if not self._culprits:
+                worker.seen_ended(time_ns, self._rest[0])
+                continue
+            worker.failure = collateral_death(worker.identity, exit_)
+            worker.seen_ended(time_ns, c.OUTCOME_TERMINATED)
+            self._mark(worker)
+            failures.append((worker, worker.failure))
+        return failures
+
+    def told(self, event: Event, outcome: str, known: Attributes) -> None:
+        """Torch's own event is all that tells a worker's end; ``known`` is what it says of the worker."""
+        worker = self.worker_of(event)
+        if worker is not None:
+            worker.span.set(known)
+            worker.seen_ended(event.time_ns, outcome, event.body)
+            worker.settle()
+        if not self.running:
+            self.end(event.time_ns)
+
+    def end(self, time_ns: int) -> None:
+        """All its workers have ended, or are as good as gone."""
+        if self.ended_ns:
+            return
+        self.ended_ns = max((w.ended_ns or time_ns for w in self.workers.values()), default=time_ns)
+        for worker in self.workers.values():
+            worker.seen_ended(time_ns, *self._rest)
+        outcome, sentence = self._how_it_ended()
+        if self._culprits:
+            self.span.set({**first_failure_attributes(self.first_deaths), c.VERDICT: sentence})
+        self.span.end(self.ended_ns, outcome, sentence)
+
+    def _how_it_ended(self) -> tuple[str | None, str]:
+        if self._culprits:
+            return c.OUTCOME_FAILED, group_sentence(self.first_deaths)
+        workers = self.workers.values()
+        failed = [worker.description for worker in workers if worker.outcome == c.OUTCOME_FAILED]
+        if failed:
+            return c.OUTCOME_FAILED, failed[0]
+        if {worker.outcome for worker in workers} == {c.OUTCOME_SUCCEEDED}:
+            return c.OUTCOME_SUCCEEDED, ""
+        return self._rest
+
+    def settle(self, before_ns: int | None = None) -> None:
+        """End the spans of ended workers, those alone that ended before ``before_ns`` if it is given."""
+        for worker in self.workers.values():
+            if worker.ended_ns and (before_ns is None or worker.ended_ns < before_ns):
+                worker.settle()
+
+    def _blame(self, failures: list[Failure]) -> None:
+        """Add one look's worth of culprits; the first look's first are the first failure."""
+        if failures and not self._culprits:
+            self.first_deaths = first_of(failures)
+        self._culprits += failures
+
+    def _mark(self, worker: Worker) -> None:
+        """Put a failure, and who was first, on the worker's span."""
+        failure = worker.failure.attributes if worker.failure is not None else {}
+        worker.span.set({**failure, **first_failure_attributes(self.first_deaths)})
+
+    # What is known
 
     def worker_of(self, event: Event) -> Worker | None:
         """Return the worker that torch's event speaks of."""
@@ -89,133 +213,11 @@ class Group:
         """Return the worker with that process id."""
         return next((w for w in self.workers.values() if w.identity.get(c.WORKER_ID) == str(pid)), None)
 
-    def exited(self, fact: WorkersExited) -> list[tuple[Worker, Failure]]:
-        """Note workers that ended by themselves; return the failures among them that are news."""
-        died, news = [], []
-        for exit_ in fact.exits:
-            worker = self.workers.get(exit_.local_rank)
-            if worker is None or worker.ended_ns:
-                continue
-            if exit_.exit_code == 0:
-                worker.close(fact.time_ns, c.OUTCOME_SUCCEEDED)
-                continue
-            # The watchdog's victims were told when it killed them.
-            if worker.failure is None:
-                news.append((worker, self._died(worker, exit_, fact.oom_kills)))
-            died.append(worker)
-        self._blame([failure for _, failure in news])
-        for worker in died:
-            sentence = worker.failure.sentence if worker.failure is not None else ""
-            worker.close(fact.time_ns, c.OUTCOME_FAILED, sentence)
-            self._mark(worker)
-        return news
-
-    def _blame(self, failures: list[Failure]) -> None:
-        """Add one look's worth of culprits; the first look's first are the first failure."""
-        if failures and not self.culprits:
-            self.first_deaths = first_of(failures)
-        self.culprits += failures
-
-    def _mark(self, worker: Worker) -> None:
-        """Put a failure, and who was first, on the worker's span."""
-        failure = worker.failure.attributes if worker.failure is not None else {}
-        worker.span.set({**failure, **first_failure_attributes(self.first_deaths)})
-
-    def _died(self, worker: Worker, exit_: WorkerExit, oom_kills: int | None) -> Failure:
-        worker.failure = failure_of(
-            worker.identity,
-            exit_.exit_code,
-            exit_.error,
-            oom_kills=oom_kills,
-            stdout=exit_.stdout,
-            stderr=exit_.stderr,
-        )
-        return worker.failure
-
-    def stuck(self, worker: Worker, time_ns: int) -> Failure:
-        """Note a worker in uninterruptible sleep: it has not ended, and the group fails of it."""
-        worker.failure = failure_of(
-            worker.identity,
-            None,
-            None,
-            cause=c.CAUSE_UNINTERRUPTIBLE,
-            detail="is stuck in uninterruptible sleep",
-        )
-        self._blame([worker.failure])
-        worker.close(time_ns, c.OUTCOME_FAILED, worker.failure.sentence)
-        self._mark(worker)
-        return worker.failure
-
-    def killed_by_watchdog(self, worker: Worker, event: Event) -> Failure:
-        """Note that the watchdog kills a worker whose scope expired."""
-        scope = event.attributes.get(c.WATCHDOG_PREFIX + "scope_id")
-        number = str(event.attributes.get(c.WATCHDOG_PREFIX + "signal", ""))
-        worker.failure = failure_of(
-            worker.identity,
-            None,
-            None,
-            cause=c.CAUSE_WATCHDOG,
-            signal=int(number) if number.isdecimal() else None,
-            detail=f"is killed by the watchdog: its scope {scope} expired",
-        )
-        watchdog = {k: v for k, v in event.attributes.items() if k.startswith(c.WATCHDOG_PREFIX)}
-        worker.failure.attributes.update(watchdog)
-        self._blame([worker.failure])
-        self._mark(worker)
-        return worker.failure
-
-    def stopped(self, fact: WorkersStopped) -> list[tuple[Worker, Failure]]:
-        """Note that none runs any more; return the collateral deaths."""
-        failures = []
-        for exit_ in fact.exits:
-            worker = self.workers.get(exit_.local_rank)
-            if worker is None or worker.ended_ns:
-                continue
-            if not self.culprits:
-                worker.close(fact.time_ns, self.stop_outcome)
-                continue
-            failure = failure_of(
-                worker.identity,
-                exit_.exit_code,
-                exit_.error,
-                collateral=True,
-                stdout=exit_.stdout,
-                stderr=exit_.stderr,
-            )
-            worker.failure = failure
-            worker.close(fact.time_ns, c.OUTCOME_TERMINATED)
-            self._mark(worker)
-            failures.append((worker, failure))
-        return failures
-
-    def end(self, time_ns: int) -> None:
-        """End the group: all its workers have ended, or are as good as gone."""
-        if self.ended_ns:
-            return
-        self.ended_ns = max(
-            [time_ns if not w.ended_ns else w.ended_ns for w in self.workers.values()], default=time_ns
-        )
-        for worker in self.workers.values():
-            worker.close(time_ns, self.stop_outcome, self.stop_sentence)
-        outcomes = {worker.outcome for worker in self.workers.values()}
-        outcome, description = self.stop_outcome, self.stop_sentence
-        if self.culprits:
-            outcome, description = c.OUTCOME_FAILED, group_sentence(self.first_deaths)
-            self.span.set({**first_failure_attributes(self.first_deaths), c.VERDICT: description})
-        elif c.OUTCOME_FAILED in outcomes:
-            failed = [
-                worker.description for worker in self.workers.values() if worker.outcome == c.OUTCOME_FAILED
-            ]
-            outcome, description = c.OUTCOME_FAILED, failed[0]
-        elif outcomes == {c.OUTCOME_SUCCEEDED}:
-            outcome, description = c.OUTCOME_SUCCEEDED, ""
-        self.span.end(self.ended_ns, outcome, description)
-
     @property
     def watchdog_victims(self) -> list[Failure]:
         """The failures of workers that the watchdog killed."""
         return [
-            failure for failure in self.culprits if failure.attributes[c.FAILURE_CAUSE] == c.CAUSE_WATCHDOG
+            failure for failure in self._culprits if failure.attributes[c.FAILURE_CAUSE] == c.CAUSE_WATCHDOG
         ]
 
     @property
@@ -228,24 +230,10 @@ class Group:
         """Whether any of its workers has not been seen ended."""
         return any(not worker.ended_ns for worker in self.workers.values())
 
-    def settle(self, before_ns: int | None = None) -> None:
-        """End the spans of ended workers, those alone that ended before ``before_ns`` if it is given."""
-        for worker in self.workers.values():
-            if worker.ended_ns and (before_ns is None or worker.ended_ns < before_ns):
-                worker.settle()
-
-
-def group_attributes(fact: WorkersStarting, shared: Attributes) -> Attributes:
-    """Attributes of a generation's span."""
-    attributes = dict(shared)
-    for name, value in (
-        (c.GROUP_RANK, fact.group_rank),
-        (c.GROUP_WORLD_SIZE, fact.group_world_size),
-        (c.ROUND, fact.round),
-    ):
-        if value is not None:
-            attributes[name] = value
-    return attributes
+    @property
+    def settled(self) -> bool:
+        """Whether no ended worker's span waits for torch's last event."""
+        return all(worker.span.ended or not worker.ended_ns for worker in self.workers.values())
 
 
 def open_group(
@@ -253,24 +241,43 @@ def open_group(
     generation: int,
     shared: Attributes,
     hostname: str,
-    start: Callable[[str, Attributes, int, OpenSpan | None], OpenSpan],
+    output: Output,
+    agent: OpenSpan,
+    previous: Group | None,
 ) -> Group:
-    """Open the spans of a generation. ``start(name, attributes, span id, parent)`` opens one."""
-    attributes = group_attributes(fact, shared)
-    attributes[c.GENERATION] = generation
-    group = Group(generation, start(c.SPAN_WORKER_GROUP, attributes, fact.group_span_id, None), attributes)
+    """Open the spans of a generation, linked to the one before.
+
+    Args:
+        fact: the workers to come, and the ids promised for their spans.
+        generation: its number on this node, from 1.
+        shared: attributes of all its spans.
+        hostname: this node's name, as torch gives it.
+        output: where spans go.
+        agent: the parent of the generation's span.
+        previous: the generation before, if there was one.
+    """
+    known = {c.GROUP_RANK: fact.group_rank, c.GROUP_WORLD_SIZE: fact.group_world_size, c.ROUND: fact.round}
+    attributes: Attributes = {**shared, **present(known), c.GENERATION: generation}
+    span = output.start_span(
+        c.SPAN_WORKER_GROUP,
+        fact.time_ns,
+        attributes,
+        parent=agent,
+        span_id=fact.group_span_id,
+        link=None if previous is None else previous.span,
+    )
+    group = Group(generation, span, attributes)
     for slot in fact.workers:
-        identity: Attributes = {**attributes, c.HOSTNAME: hostname, c.LOCAL_RANK: slot.local_rank}
+        ranks = {
+            c.GLOBAL_RANK: slot.global_rank,
+            c.ROLE_RANK: slot.role_rank,
+            c.ROLE_WORLD_SIZE: slot.role_world_size,
+            c.WORLD_SIZE: slot.world_size,
+        }
+        identity = {**attributes, c.HOSTNAME: hostname, c.LOCAL_RANK: slot.local_rank, **present(ranks)}
         identity.pop(c.RESTART_CAUSE, None)
-        for name, value in (
-            (c.GLOBAL_RANK, slot.global_rank),
-            (c.ROLE_RANK, slot.role_rank),
-            (c.ROLE_WORLD_SIZE, slot.role_world_size),
-            (c.WORLD_SIZE, slot.world_size),
-        ):
-            if value is not None:
-                identity[name] = value
-        group.workers[slot.local_rank] = Worker(
-            identity, start(c.SPAN_WORKER, dict(identity), slot.span_id, group.span)
+        worker_span = output.start_span(
+            c.SPAN_WORKER, fact.time_ns, dict(identity), parent=span, span_id=slot.span_id
         )
+        group.workers[slot.local_rank] = Worker(identity, worker_span)
     return group

@@ -1,6 +1,6 @@
 """The boundary: what the bridge gets wrong stays with the bridge, what is not its own passes through.
 
-torch turns SIGTERM into an exception that is raised in the main thread between any two instructions, also
+A host may turn SIGTERM into an exception that is raised in the main thread between any two instructions, also
 inside this package. Swallowing it would let a job run on that was told to stop, so an exception is held back
 only if no signal handler raised it.
 """
@@ -19,17 +19,7 @@ logger = logging.getLogger("torchelastic_otel")
 _P = ParamSpec("_P")
 _said: set[str] = set()
 _MOST_SAID = 256
-
-
-class _Thread(threading.local):
-    own = False
-
-
-this_thread = _Thread()
-"""``this_thread.own`` is true on the bridge's own threads: what they log never becomes telemetry.
-
-Not a set of thread identities: the system gives that of a thread which has ended to the next one.
-"""
+_hosts: list[Callable[[BaseException], bool]] = []
 
 
 def say_once(kind: str, message: str, *, level: int = logging.WARNING, exc_info: bool = False) -> None:
@@ -38,6 +28,12 @@ def say_once(kind: str, message: str, *, level: int = logging.WARNING, exc_info:
         return
     _said.add(kind)
     logger.log(level, message, exc_info=exc_info)
+
+
+def let_pass(is_hosts: Callable[[BaseException], bool]) -> None:
+    """Let exceptions pass that ``is_hosts`` knows: those of a signal handler that may be gone by then."""
+    if is_hosts not in _hosts:
+        _hosts.append(is_hosts)
 
 
 def _handler_codes() -> set[CodeType]:
@@ -54,7 +50,7 @@ def from_signal_handler(error: BaseException) -> bool:
     """Tell whether a Python signal handler raised ``error`` (then it is the host's, not ours)."""
     if threading.current_thread() is not threading.main_thread():
         return False
-    if type(error).__name__ == "SignalException":
+    if any(is_hosts(error) for is_hosts in _hosts):
         return True
     codes = _handler_codes()
     traceback: TracebackType | None = error.__traceback__

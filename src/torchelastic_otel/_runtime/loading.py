@@ -1,4 +1,4 @@
-"""Loading the SDK and the exporters beside a running agent."""
+"""Loading the SDK and the exporters beside a host that is busy."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _settled = False
 
 @contextmanager
 def loading() -> Iterator[None]:
-    """Import beside the agent's thread so that it hardly notices.
+    """Import beside the host's thread so that it hardly notices.
 
     Two things of the interpreter's would make it wait. Importing the SDK makes just enough objects to set off
-    a full garbage collection: in a process that has loaded torch that takes about 100 ms, so that collection
-    is put off. And a thread that imports gives the interpreter up only every 5 ms, while a rendezvous is a
-    chain of short calls that each give it up and want it back: it is handed over sooner.
+    a full garbage collection: in a process with a large library that takes about 100 ms, so that collection
+    is put off. And a thread that imports gives the interpreter up only every 5 ms, while a host that talks to
+    others does short calls that each give it up and want it back: it is handed over sooner.
     """
     global _pauses, _was_enabled, _switch_was
     with _lock:
@@ -50,9 +50,9 @@ def loading() -> Iterator[None]:
 def keep_what_is_loaded() -> None:
     """Take what this process has loaded so far out of garbage collection, once.
 
-    For the torchrun program alone, before its job begins: all there is then is modules, which stay as long
-    as the process. Collections while the job runs, and the three that end the interpreter, no longer walk
-    through torch (0.3 s of a launcher's end), which more than makes up for what the SDK adds to them.
+    For a program whose work has not begun: all there is then is modules, which stay as long as the process.
+    Collections from then on, and the three that end the interpreter, no longer walk through a large library
+    (0.3 s of a launcher's end), which more than makes up for what the SDK adds to them.
     """
     global _settled
     if not _settled:

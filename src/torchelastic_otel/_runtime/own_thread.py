@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-from .guard import note_internal_error, this_thread
+from .guard import note_internal_error
 from .loading import loading
 
 T = TypeVar("T")
+
+
+class _Thread(threading.local):
+    own = False
+
+
+this_thread = _Thread()
+"""``this_thread.own`` is true on the bridge's own threads: what they log never becomes telemetry.
+
+Not a set of thread identities: the system gives that of a thread which has ended to the next one.
+"""
 
 
 def loaded(load: Callable[[], T], what: str) -> T | None:

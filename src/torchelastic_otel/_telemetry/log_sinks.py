@@ -1,4 +1,4 @@
-"""From the bridge's events and spans to the SDK's forms of them, and to whoever takes those."""
+"""Log records in the SDK's form, to our outbox, to other exporters, or to the program's own provider."""
 
 from __future__ import annotations
 
@@ -9,20 +9,18 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .. import _contract as c
-from .._delivery.encoding import encode_logs, encode_spans
-from .._job.translate import SEVERITY_TEXT, Event
+from .._delivery.encoding import encode_logs
+from .._job.event import SEVERITY_TEXT, Event
 from .._version import __version__
 from .batcher import Batcher
 from .context import context_of
 
 if TYPE_CHECKING:
     from opentelemetry._logs import LoggerProvider
-    from opentelemetry.context import Context
     from opentelemetry.sdk._logs import ReadableLogRecord
     from opentelemetry.sdk.resources import Resource
-    from opentelemetry.sdk.trace import ReadableSpan
 
-    from .._config.environment import LogLimits
+    from .._config.limits import LogLimits
     from .._delivery.outbox import Outbox
 
 _uids = itertools.count(1)
@@ -45,65 +43,6 @@ class LogSink(Protocol):
 
     def commit(self) -> None:
         """Make sure that what was emitted outlives the process, where there is a spool."""
-
-
-class SpanQueue:
-    """Span processor that hands ended, sampled spans to the outbox and to delivery threads.
-
-    Spans are kept in the spool from their start on, so that those of a process that is killed are not lost.
-
-    Args:
-        outbox: keeps and sends spans by OTLP; None if they don't go there.
-        batchers: send them by other exporters.
-    """
-
-    def __init__(self, outbox: Outbox | None, batchers: Sequence[Batcher[ReadableSpan]]) -> None:
-        self._outbox = outbox
-        self._batchers = batchers
-        self._ended: list[ReadableSpan] = []
-        self._open: dict[int, tuple[Any, int]] = {}
-
-    def on_start(self, span: Any, parent_context: Context | None = None) -> None:
-        """Keep a sampled span from its start on."""
-        if self._outbox is not None and span.context.trace_flags.sampled:
-            self._open[span.context.span_id] = (span, -1)
-
-    def _on_ending(self, span: Any) -> None:
-        """Do nothing."""
-
-    def on_end(self, span: ReadableSpan) -> None:
-        """Queue the span if it was sampled."""
-        if span.context is not None and span.context.trace_flags.sampled:
-            if self._outbox is not None:
-                self._ended.append(span)
-            for batcher in self._batchers:
-                batcher.put(span)
-
-    def commit(self) -> None:
-        """Put what ended, and what is known of open spans, into the spool."""
-        if self._outbox is None:
-            return
-        ended, self._ended = self._ended, []
-        if ended:
-            for span in ended:
-                if span.context is not None:
-                    self._open.pop(span.context.span_id, None)
-            closing = [f"{span.context.span_id:016x}" for span in ended if span.context is not None]
-            # In one, so that no span is there twice, ended and truncated; then where else it may be open.
-            self._outbox.put(encode_spans(ended), time.time_ns(), closing)
-            self._outbox.close_spans(closing)
-        for span_id, (span, told) in self._open.items():
-            known = len(span.attributes)
-            if known != told:
-                self._outbox.open_span(f"{span_id:016x}", encode_spans([span]))
-                self._open[span_id] = (span, known)
-
-    def shutdown(self) -> None:
-        """Do nothing: the bridge flushes with a deadline of its own."""
-
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Do nothing: the bridge flushes by itself."""
-        return True
 
 
 class OwnLogs:
@@ -138,7 +77,7 @@ class OwnLogs:
         waiting, self._waiting = self._waiting, []
         if self._readable is None:
             self._readable = self._make_readable()
-        self._outbox.put(encode_logs(self._readable.batch(waiting)), time.time_ns())
+        self._outbox.keep(encode_logs(self._readable.batch(waiting)), time.time_ns())
 
 
 class ProviderLogs:

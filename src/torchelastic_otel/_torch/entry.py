@@ -12,10 +12,10 @@ from typing import NoReturn
 
 def register() -> Callable[[object], NoReturn]:
     """Put the ``otel`` destination into torch; return what torch registers as a rendezvous backend."""
-    from .hooks import hooks, watch_imports
+    from .hooks import hooks
 
-    watch_imports()
-    hooks.by_entry_point = True
+    hooks.install()
+    hooks.keep()
     return _not_a_backend
 
 

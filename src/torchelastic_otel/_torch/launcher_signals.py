@@ -1,8 +1,9 @@
-"""SIGTERM before torch handles it: until the first workers start, it ends a launcher without a word.
+"""A launcher's signals: before torch handles them, and as the exception that it makes of them.
 
-The default action stays what it is: the same signal ends the process, with the same exit status, after a
-bounded moment in which the bridge says so. Python's own handlers run only between two instructions of the
-main thread, which may sit in a store call for minutes; so the signal is also read from a wake-up pipe.
+Until the first workers start, SIGTERM ends a launcher without a word. The default action stays what it is:
+the same signal ends the process, with the same exit status, after a bounded moment in which the bridge says
+so. Python's own handlers run only between two instructions of the main thread, which may sit in a store call
+for minutes; so the signal is also read from a wake-up pipe.
 """
 
 from __future__ import annotations
@@ -14,9 +15,23 @@ import threading
 from collections.abc import Callable
 from types import FrameType
 
-from .._runtime.guard import this_thread
+from .._runtime.own_thread import this_thread
 
 _WATCHED = (signal.SIGTERM, signal.SIGHUP)
+_EXCEPTION = "SignalException"
+
+
+def is_signal(error: BaseException) -> bool:
+    """Tell torch's exception for a signal, by its name: nobody imports torch to ask."""
+    return type(error).__name__ == _EXCEPTION
+
+
+def signal_behind(error: BaseException) -> str | None:
+    """Return the name of the signal that an exception stands for, None if it stands for none."""
+    if is_signal(error):
+        name: str | None = getattr(getattr(error, "sigval", None), "name", None)
+        return name
+    return "SIGINT" if isinstance(error, KeyboardInterrupt) else None
 
 
 class SignalWatch:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .._contract import OUTCOME_FAILED, OUTCOME_SUCCEEDED
-from .._intake.bridge import bridge
+from .._intake.recording import submit_fact
 from .._job import facts as f
 from .._runtime.guard import guarded
 
@@ -27,7 +27,7 @@ class Operations:
         self._step = ""
         self._outcome = ""
 
-    def put(self, name: str, value: float) -> None:
+    def measured(self, name: str, value: float) -> None:
         """Take a metric; others than those of a step are left alone."""
         if name.endswith(_DURATION):
             step = name.removesuffix(_DURATION)
@@ -37,27 +37,27 @@ class Operations:
             if agent not in _AGENTS or os.getpid() != self._pid:
                 return  # a program's own, or a forked worker's
             # It can wait: one comes with each of the agent's looks at its workers.
-            bridge().fact(
-                f.Operation(self._job, time.time_ns(), operation, value / 1000, outcome), quiet=True
-            )
+            submit_fact(f.Operation(self._job, time.time_ns(), operation, value / 1000, outcome), quiet=True)
             return
         step, _, how = name.rpartition(".")
         if how in _OUTCOMES:
             self._step, self._outcome = step, _OUTCOMES[how]
 
 
-def observed(put_metric: Callable[..., Any], current: Any) -> Callable[..., Any]:
+def observed(
+    put_metric: Callable[..., Any], listening: Callable[[], Operations | None]
+) -> Callable[..., Any]:
     """Return torch's ``put_metric``, observed; whoever handles torch's metrics goes on getting them.
 
-    The thread-local ``current`` tells whose agent runs.
+    ``listening`` returns the operations of the agent that runs on this thread, if one does.
     """
 
     @functools.wraps(put_metric)
     def put(metric_name: str, metric_value: int, *args: Any, **kwargs: Any) -> Any:
         result = put_metric(metric_name, metric_value, *args, **kwargs)
-        operations: Operations | None = getattr(current, "operations", None)
+        operations = listening()
         if operations is not None:
-            guarded(operations.put, metric_name, metric_value)
+            guarded(operations.measured, metric_name, metric_value)
         return result
 
     return put

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from .._intake.bridge import bridge
+from .._intake.lifecycle import bridge
 from .._job import facts as f
 from .._job.identity import TraceIdentity, format_traceparent
 
@@ -24,8 +24,7 @@ def worker_environments(
     if bridge().off:
         return {}
     if _others_decide():
-        answer = bridge().ask(lambda engine: engine.worker_contexts(job), _LONGEST_WAIT_S)
-        return answer if isinstance(answer, dict) else {}
+        return bridge().ask(lambda engine: engine.worker_contexts(job), _LONGEST_WAIT_S) or {}
     if environ.get("OTEL_TRACES_EXPORTER", "").strip().lower() == "none":
         # A parent that nobody exports is worse than none.
         return {}

@@ -1,19 +1,7 @@
 """What is recorded and not delivered yet, on the node's disk: one SQLite file per process."""
 
-from .files import (
-    SpoolError,
-    default_directory,
-    directory_of,
-    on_network_filesystem,
-)
-from .items import (
-    Destination,
-    Item,
-    assemble,
-    assemble_readable,
-    destination_of,
-    fitting,
-)
+from .files import SpoolError, default_directory, directory_of, on_network_filesystem
+from .items import Destination, Item, assemble, assemble_readable, destination_of, fitting
 from .orphans import make_room, orphans
 from .spool import Held, Spool
 

@@ -62,10 +62,16 @@ def on_network_filesystem(path: Path) -> str:
         mounts = Path("/proc/self/mountinfo").read_text(errors="surrogateescape")
     except OSError:
         return ""
-    return _network_type(os.path.realpath(path), mounts)
+    return network_type(os.path.realpath(path), mounts)
 
 
-def _network_type(path: str, mounts: str) -> str:
+def network_type(path: str, mounts: str) -> str:
+    """Return the type of the network file system that ``path`` is on; "" if it is on none.
+
+    Args:
+        path: absolute, without links.
+        mounts: as in ``/proc/self/mountinfo``.
+    """
     found, kind = "", ""
     for line in mounts.splitlines():
         before, separator, after = line.partition(" - ")

@@ -8,7 +8,6 @@ a damaged file, which is set aside.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import threading
 from collections.abc import Generator, Iterable, Mapping, Sequence
@@ -16,24 +15,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ... import _contract as c
-from ..._runtime.imports import importing
+from ..encoding import truncated
 from . import files
 from .files import SpoolError, StoreLock
 from .items import Destination, Item
-from .sqlite import (
-    SCHEMA,
-    VERSION,
-    DamagedError,
-    connect,
-    explained,
-)
+from .sqlite import Database, make_tables, read_tables
 
 if TYPE_CHECKING:
     import sqlite3
 
 
-_CLOSE = "DELETE FROM open_span WHERE span_id = ?"
+_FORGET_OPEN_SPAN = "DELETE FROM open_span WHERE span_id = ?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +44,7 @@ class Spool:
     disk refuses; what was there before is then unchanged.
     """
 
-    def __init__(self, path: Path, owner: StoreLock | None, connection: sqlite3.Connection) -> None:
+    def __init__(self, path: Path, owner: StoreLock | None, database: Database) -> None:
         self.path = path
         self.dropped = 0
         """How many items went at the bound so far."""
@@ -60,7 +52,7 @@ class Spool:
         """Where each signal was to go."""
         self._owner = owner
         self._pid = os.getpid()
-        self._connection: sqlite3.Connection | None = connection
+        self._database = database
         self._lock = threading.Lock()
         self._scopes: dict[tuple[str, bytes], int] = {}
         self._max_bytes = self._bytes = 0
@@ -88,7 +80,7 @@ class Spool:
             owner = StoreLock.take(path)
         try:
             files.make_file(path)
-            spool = cls(path, owner, connect(path))
+            spool = cls(path, owner, Database(path))
             spool._begin(max_bytes, destinations)
         except BaseException:
             files.delete(path)
@@ -99,7 +91,7 @@ class Spool:
     @classmethod
     def create_in_memory(cls, max_bytes: int) -> Spool:
         """Make a store that takes the place of one on disk where there can be none."""
-        spool = cls(Path(":memory:"), None, connect(None))
+        spool = cls(Path(":memory:"), None, Database(None))
         spool._begin(max_bytes, {})
         return spool
 
@@ -120,25 +112,22 @@ class Spool:
 
     @classmethod
     def open_owned(cls, path: Path, owner: StoreLock) -> Spool:
+        """Open a store whose lock the caller has taken, and keep that with it."""
         files.check_files(path)
-        spool = cls(path, owner, connect(path))
+        spool = cls(path, owner, Database(path))
         try:
             spool._read()
         except BaseException:
-            spool._disconnect()
+            spool._database.close()
             raise
         return spool
 
     def _begin(self, max_bytes: int, destinations: Mapping[str, Destination]) -> None:
-        rows = [(signal, place.endpoint, place.fingerprint) for signal, place in destinations.items()]
         try:
             with self._transaction() as connection:
-                for statement in SCHEMA:
-                    connection.execute(statement)
-                connection.execute("INSERT INTO store VALUES (?, 0, 0)", (max_bytes,))
-                connection.executemany("INSERT INTO destination VALUES (?, ?, ?)", rows)
+                make_tables(connection, max_bytes, destinations)
         except BaseException:
-            self._disconnect()
+            self._database.close()
             raise
         self._max_bytes = max_bytes
         self.destinations = dict(destinations)
@@ -146,49 +135,26 @@ class Spool:
     def _read(self) -> None:
         """Read what an earlier process left."""
         with self._transaction() as connection:
-            fresh = not connection.execute("SELECT 1 FROM sqlite_master").fetchone()
-        if fresh:  # its process died at once
+            found = read_tables(self.path, connection)
+        if found is None:  # its process died at once
             self._begin(0, {})
             return
-        with self._transaction() as connection:
-            version = connection.execute("PRAGMA user_version").fetchone()[0]
-            if version != VERSION:
-                raise DamagedError(f"{self.path} has version {version}, and only {VERSION} can be read.")
-            found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-            if found != "ok":
-                raise DamagedError(f"{self.path} is damaged ({found}).")
-            self._max_bytes, dropped = connection.execute("SELECT max_bytes, dropped FROM store").fetchone()
-            length, last_id = connection.execute(
-                "SELECT ifnull(sum(length(payload)), 0), ifnull(max(id), 0) FROM item"
-            ).fetchone()
-            places = connection.execute("SELECT signal, endpoint, fingerprint FROM destination").fetchall()
-        self._bytes, self.dropped = length, dropped
-        self._next_id = last_id + 1
-        self.destinations = {signal: Destination(*place) for signal, *place in places}
+        self._max_bytes, self._bytes, self.dropped = found.max_bytes, found.item_bytes, found.dropped
+        self._next_id = found.last_id + 1
+        self.destinations = found.destinations
 
     @contextlib.contextmanager
     def _transaction(self) -> Generator[sqlite3.Connection, None, None]:
-        import sqlite3
-
         # Before the lock, which a thread of the parent's may have held during the fork.
         if self._pid != os.getpid():
             raise SpoolError(f"{self.path} belongs to the process that forked this one.")
         with self._lock:
-            connection = self._connection
-            if connection is None:
-                raise SpoolError(f"{self.path} is closed.")
             before = self._bytes, self.dropped
             try:
-                connection.execute("BEGIN")
-                yield connection
-                connection.execute("COMMIT")
-            except BaseException as error:
+                with self._database.transaction() as connection:
+                    yield connection
+            except BaseException:
                 self._bytes, self.dropped = before
-                with contextlib.suppress(sqlite3.Error):
-                    if connection.in_transaction:
-                        connection.execute("ROLLBACK")
-                if isinstance(error, sqlite3.Error):
-                    raise explained(self.path, error) from error
                 raise
 
     def scope(self, signal: str, header: bytes) -> int:
@@ -223,7 +189,7 @@ class Spool:
         scope_id: int,
         payloads: Sequence[bytes],
         last_ns: int,
-        closing: Sequence[str] = (),
+        ended: Sequence[str] = (),
     ) -> list[int]:
         """Keep ``payloads``, all or none; return their ids, in order.
 
@@ -234,10 +200,10 @@ class Spool:
             scope_id: which header they belong to.
             payloads: serialized LogRecords or Spans.
             last_ns: when the last of them happened (nanoseconds since the epoch).
-            closing: spans that are open no more, since they are among ``payloads``.
+            ended: spans that are open no more, since they are among ``payloads``.
         """
         with self._transaction() as connection:
-            connection.executemany(_CLOSE, [(span_id,) for span_id in closing])
+            connection.executemany(_FORGET_OPEN_SPAN, [(span_id,) for span_id in ended])
             ids = self._insert(connection, signal, scope_id, payloads)
             self._drop_oldest(connection)
             connection.execute(
@@ -287,11 +253,11 @@ class Spool:
                 connection.execute("DELETE FROM item WHERE id = ?", (number,))
                 self._bytes -= row[0]
 
-    def open_span(self, span_id: str, scope_id: int, payload: bytes) -> None:
+    def keep_open_span(self, span_id: str, scope_id: int, payload: bytes) -> None:
         """Keep a span that has begun, in case the process dies before it ends; again to replace it.
 
         Args:
-            span_id: names it for ``close_span``.
+            span_id: names it for ``forget_open_spans``.
             scope_id: which header it belongs to.
             payload: serialized Span without an end.
         """
@@ -300,10 +266,10 @@ class Spool:
                 "INSERT OR REPLACE INTO open_span VALUES (?, ?, ?)", (span_id, scope_id, payload)
             )
 
-    def close_span(self, span_id: str) -> None:
-        """Forget a span that has begun, for it has ended."""
+    def forget_open_spans(self, span_ids: Sequence[str]) -> None:
+        """Forget spans that have begun, for they have ended."""
         with self._transaction() as connection:
-            connection.execute(_CLOSE, (span_id,))
+            connection.executemany(_FORGET_OPEN_SPAN, [(span_id,) for span_id in span_ids])
 
     def truncate_open_spans(self) -> int:
         """Make an item of each span that never ended, marked as truncated; return how many.
@@ -311,23 +277,16 @@ class Spool:
         Each ends with the last that its process recorded, though not before its start. The bound does not
         count here: what becomes an item was there before.
         """
-        with importing:
-            from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-            from opentelemetry.proto.trace.v1.trace_pb2 import Span
-
         with self._transaction() as connection:
             last_ns = connection.execute("SELECT last_ns FROM store").fetchone()[0]
             rows = connection.execute("SELECT scope_id, payload FROM open_span ORDER BY rowid").fetchall()
             count = 0
-            for scope_id, payload in rows:
-                try:
-                    span = Span.FromString(payload)
-                except DecodeError:  # what a power failure left of it
+            for scope_id, begun in rows:
+                span = truncated(begun, last_ns)
+                if span is None:  # what a power failure left of it
                     self.dropped += 1
                     continue
-                span.end_time_unix_nano = max(last_ns, span.start_time_unix_nano)
-                span.attributes.add(key=c.TRUNCATED).value.bool_value = True
-                self._insert(connection, "traces", scope_id, [span.SerializeToString()])
+                self._insert(connection, "traces", scope_id, [span])
                 count += 1
             connection.execute("DELETE FROM open_span")
             connection.execute("UPDATE store SET dropped = ?", (self.dropped,))
@@ -400,37 +359,23 @@ class Spool:
         self._close(delete=True)
 
     def _close(self, *, delete: bool) -> None:
-        import sqlite3
-
         if self._pid != os.getpid():
             self.disown()
             return
         with self._lock:
-            if self._connection is None:
+            if self._database.closed:
                 return
-            with contextlib.suppress(sqlite3.Error):
-                delete = delete or not _left(self._connection, self._unremoved)
-            self._disconnect()
+            with contextlib.suppress(SpoolError), self._database.transaction() as connection:
+                delete = delete or not _left(connection, self._unremoved)
+            self._database.close()
             if self._owner is not None:
                 if delete:
                     files.delete(self.path)
                 self._owner.release(remove=delete)
 
-    def _disconnect(self) -> None:
-        import sqlite3
-
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with contextlib.suppress(sqlite3.Error):
-                connection.close()
-
     def disown(self) -> None:
         """In a forked child: leave the store to the parent, whatever its threads were doing."""
-        if self._connection is not None:
-            # Closing it, be it when it is freed, would remove SQLite's log under the parent, or wait for a
-            # thread that is not there in the child.
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._connection))
-            self._connection = None
+        self._database.disown()
         self._lock = threading.Lock()
         if self._owner is not None:
             self._owner.disown()

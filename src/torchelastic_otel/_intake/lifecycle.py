@@ -1,0 +1,130 @@
+"""The process's one bridge: made at first use, given up at a fork, emptied at the end of the process."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import ctypes
+import gc
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from .._runtime.guard import logger
+from .._runtime.loading import after_fork, before_fork
+from .queue import LOAD_S, Bridge
+
+if TYPE_CHECKING:
+    from .._telemetry.providers import Providers
+
+_bridge: Bridge | None = None
+# Reentrant: a signal handler may record an event while the first one is being recorded.
+_making = threading.RLock()
+_providers: Providers | None = None
+_hooked_exit = False
+_gave_up = False
+
+
+def bridge() -> Bridge:
+    """Return this process's bridge; made at first use, the same for all threads."""
+    global _bridge
+    found = _bridge
+    if found is None:
+        with _making:
+            if _bridge is None:
+                _bridge = Bridge(_providers)
+                _hook_exit()
+            found = _bridge
+    return found
+
+
+def use_providers(providers: Providers | None) -> None:
+    """Use these providers in bridges made from now on."""
+    global _providers, _bridge
+    _providers = providers
+    if _bridge is not None:
+        _bridge.finish(_bridge.exit_timeout_s)
+        _bridge.retire(_bridge.exit_timeout_s)
+        _bridge = None
+
+
+# The end of the process
+
+
+def _hook_exit() -> None:
+    global _hooked_exit
+    if _hooked_exit:
+        return
+    # Whoever imports it later than the exit below begins finds that it can no longer be imported.
+    import concurrent.futures.thread  # noqa: F401
+
+    atexit.register(_at_exit)
+    register = getattr(threading, "_register_atexit", None)
+    if register is not None:
+        # Before atexit, where threads can no longer be started and so nothing new be connected; it also runs
+        # in forked workers, which never reach atexit.
+        with contextlib.suppress(RuntimeError):
+            register(_at_exit)
+    _hooked_exit = True
+
+
+def _at_exit() -> None:
+    global _gave_up
+    current = _bridge
+    if current is None or _gave_up:
+        return
+    with _signals_ignored():
+        # A process of one event may end before anything is loaded; that is not the backend's time.
+        current.wait_loaded(LOAD_S)
+        deadline = time.monotonic() + current.exit_timeout_s
+        _gave_up = not current.finish(current.exit_timeout_s)
+        if not _gave_up:
+            current.clear_spool(max(0.0, deadline - time.monotonic()))
+    if _gave_up:
+        left = current.left()
+        logger.warning(
+            "%s",
+            left
+            or f"telemetry was not all sent within {current.exit_timeout_s:g} s "
+            "(TORCHELASTIC_OTEL_EXIT_TIMEOUT).",
+        )
+
+
+@contextlib.contextmanager
+def _signals_ignored() -> Iterator[None]:
+    """Keep a second SIGTERM or SIGINT from ending the flush; it is bounded, and the exit code stands."""
+    previous = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            with contextlib.suppress(ValueError, OSError):
+                previous[number] = signal.signal(number, lambda _number, _frame: None)
+    try:
+        yield
+    finally:
+        for restored, handler in previous.items():
+            if handler is not None:
+                with contextlib.suppress(ValueError, OSError):
+                    signal.signal(restored, handler)
+
+
+# Forks
+
+
+def _after_fork_in_child() -> None:
+    """A forked child starts afresh: its parent's queue is its parent's to send."""
+    global _bridge, _making
+    after_fork()
+    if _bridge is not None:
+        # Nothing of gRPC's may be freed here, neither the bridge's nor what its calls left behind: a channel
+        # ends threads that are not there in the child, and that kills it.
+        _bridge.disown()
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(_bridge))
+        gc.freeze()
+    _bridge = None
+    _making = threading.RLock()
+
+
+os.register_at_fork(before=before_fork, after_in_parent=after_fork, after_in_child=_after_fork_in_child)

@@ -1,0 +1,158 @@
+"""The generations of this node's workers: the one that runs, and how it came after the one before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .. import _contract as c
+from .._values import Attributes
+from . import sentences
+from .event import Event
+from .facts import Raised, RestartStarted, WorkersStarting
+from .measures import JobMeasures
+from .output import OpenSpan, Output
+from .records import Records
+from .verdict import Failure, first_failure_attributes, raised_attributes
+from .worker_group import SETTLE_NS, Group, Worker, open_group
+
+
+class Generations:
+    """Opens and ends generations, and tells failures and restarts.
+
+    Args:
+        output: where spans go.
+        records: where failures and restarts are told.
+        measures: the job's metrics.
+        agent: the launcher's span.
+    """
+
+    def __init__(self, output: Output, records: Records, measures: JobMeasures, agent: OpenSpan) -> None:
+        self._output = output
+        self._records = records
+        self._measures = measures
+        self._agent = agent
+        self._restart: RestartStarted | None = None
+        self._restart_seen_ns = 0
+        self._waited = ""
+        self._failed_since_ns = 0
+        self.group: Group | None = None
+        """The generation that runs, or ran last."""
+        self.number = 0
+        """Its number, from 1."""
+
+    @property
+    def restarts(self) -> int:
+        """How often this node's workers were started anew, whatever the cause."""
+        return max(0, self.number - 1)
+
+    def starting(self, fact: WorkersStarting) -> Group:
+        """The agent is about to start the workers of a new generation."""
+        previous = self.group
+        self.over(fact.time_ns)
+        self.number += 1
+        shared = dict(self._records.shared)
+        if self._restart is not None:
+            shared[c.RESTART_CAUSE] = restart_cause(self._restart)
+        hostname = self._records.hostname
+        self.group = open_group(fact, self.number, shared, hostname, self._output, self._agent, previous)
+        return self.group
+
+    def announced(self, local_rank: int, fact: WorkersStarting, known: Attributes) -> None:
+        """Torch's event alone says that a worker has started; ``fact`` is what it says of its generation."""
+        group = self.group
+        if group is None or group.ended_ns or local_rank in group.workers:
+            group = self.starting(fact)
+            group.unexplained()
+            if self.restarts:  # of a cause that events do not tell
+                self._measures.restarted(None, None, group.span.context)
+        identity = {**group.shared, **known}
+        span = self._output.start_span(c.SPAN_WORKER, fact.time_ns, dict(identity), parent=group.span)
+        group.workers[local_rank] = Worker(identity, span, started=True)
+
+    def started(self, pids: dict[int, int], time_ns: int) -> None:
+        """The workers run; if others ran before, that is a restart."""
+        if self.group is None:
+            return
+        self.group.started(pids)
+        self._measures.workers_started(time_ns)
+        if self._restart is not None:
+            self._tell_restart(self.group, self._restart, time_ns)
+        self._restart = None
+        self._failed_since_ns = 0
+
+    def not_started(self, error: Raised, time_ns: int) -> None:
+        """Starting the processes raised."""
+        if self.group is not None and error.signal is None:
+            attributes = raised_attributes(error)
+            self.group.not_started(attributes, sentences.not_started(attributes))
+        self.over(time_ns)
+
+    def failed(self, failures: Sequence[tuple[Worker, Failure]], time_ns: int) -> None:
+        """Workers have died by themselves; a restart counts from the first of them."""
+        if failures and not self._failed_since_ns:
+            self._failed_since_ns = time_ns
+        self.tell_failures(failures, time_ns)
+
+    def tell_failures(self, failures: Sequence[tuple[Worker, Failure]], time_ns: int) -> None:
+        """Record deaths, collateral ones too."""
+        first = first_failure_attributes(self.group.first_deaths) if self.group is not None else {}
+        for worker, failure in failures:
+            self._records.failure(failure, first, time_ns, worker.span)
+            if not failure.collateral:
+                self._measures.worker_failed(failure.attributes, time_ns, worker.span.context)
+
+    def stuck(self, pids: Sequence[int], time_ns: int) -> None:
+        """Workers of these process ids are in uninterruptible sleep."""
+        for pid in pids:
+            worker = None if self.group is None else self.group.worker_by_pid(pid)
+            if self.group is not None and worker is not None and not worker.ended_ns:
+                self.tell_failures([(worker, self.group.stuck(worker, time_ns))], time_ns)
+
+    def watchdog_kills(self, event: Event) -> None:
+        """The watchdog is about to kill a worker whose scope expired."""
+        pid = str((event.inner or {}).get("worker_pid", ""))
+        worker = self.group.worker_by_pid(int(pid)) if self.group is not None and pid.isdecimal() else None
+        if self.group is not None and worker is not None and worker.failure is None:
+            failure = self.group.killed_by_watchdog(worker, event)
+            self.tell_failures([(worker, failure)], event.time_ns)
+
+    def restart_begun(self, fact: RestartStarted, last_round: Sequence[str]) -> None:
+        """The agent stops its workers in order to start others."""
+        self._restart = fact
+        self._waited = sentences.who_waited(fact.waiting, last_round)
+        self._restart_seen_ns = self._failed_since_ns or fact.time_ns
+        cause = restart_cause(fact)
+        self._measures.workers_lost(fact.time_ns, cause)
+        if self.group is not None and cause == c.RESTART_MEMBERSHIP_CHANGE:
+            self.group.interrupted()
+
+    def over(self, time_ns: int) -> None:
+        """The generation is over, and no more is heard of it."""
+        if self.group is not None:
+            self.group.end(time_ns)
+            self.group.settle()
+
+    def settle(self, now_ns: int) -> None:
+        """End the spans of workers that ended a while ago: torch's last event may come minutes later."""
+        if self.group is not None:
+            self.group.settle(now_ns - SETTLE_NS)
+
+    def _tell_restart(self, group: Group, restart: RestartStarted, time_ns: int) -> None:
+        cause = restart_cause(restart)
+        took_s = max(0, time_ns - self._restart_seen_ns) / 1e9
+        attributes: Attributes = {
+            c.RESTART_CAUSE: cause,
+            c.RESTART_FROM: self.number - 1,
+            c.RESTART_TO: self.number,
+            c.RESTART_DURATION: round(took_s, 3),
+        }
+        if restart.waiting:
+            attributes[c.RESTART_NODES] = restart.waiting
+        body = sentences.restarted(cause, self._waited, self.number, took_s)
+        self._records.tell(c.EVENT_RESTART, time_ns, body, attributes, self._agent)
+        self._measures.restarted(cause, took_s, group.span.context)
+
+
+def restart_cause(fact: RestartStarted) -> str:
+    """Return the cause by the state that torch's worker group was in."""
+    return c.RESTART_MEMBERSHIP_CHANGE if fact.state == "HEALTHY" else c.RESTART_WORKER_FAILURE

@@ -1,0 +1,36 @@
+"""What torch writes, and events are recognised by: its message texts, thread names, exceptions, placeholders.
+
+Pure code meets torch in these words alone; the metadata keys and event names that users see are in
+``_contract``. A release of torch that changes one costs the detail that hangs on it, and nothing else.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+ROUND: Final = re.compile(r"\bround (\d{1,18}) of the rendezvous '")
+"""Names the round that a rendezvous message speaks of."""
+JOINED: Final = re.compile(
+    r"has joined round (\d{1,18}) of .* as rank (\d{1,18}) in a world of size (\d{1,18})\b"
+)
+"""A join that succeeded: round, rank of the node, number of nodes."""
+ATTEMPTS: Final = "attempts to join the next round"
+"""A join that begins."""
+
+KEEP_ALIVE_METHOD: Final = "._keep_alive"
+KEEP_ALIVE_THREAD: Final = "RendezvousKeepAliveTimer"
+"""What records keep-alive events, and the thread that does."""
+
+NO_EXCEPTION: Final = "NoneType: None"
+"""``traceback.format_exc()`` with no exception at hand."""
+NO_ERROR_FILE: Final = "<NONE>"
+"""The message where a worker left no error file."""
+NO_PID: Final = "None"
+
+SIGNAL_EXCEPTION: Final = "SignalException"
+"""torchrun turns SIGTERM and its like into this."""
+GRACEFUL_EXIT: Final = "RendezvousGracefulExitError"
+"""The round is complete without this node."""
+TIMEOUT: Final = "RendezvousTimeoutError"
+CLOSED: Final = "RendezvousClosedError"

@@ -1,0 +1,170 @@
+"""Where an agent does something: methods of one agent, one rendezvous handler, one process context, wrapped.
+
+Whatever is told on the way is guarded; the wrapped call, its result and its exceptions stay what they were.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from .._runtime.guard import guarded
+from .._runtime.loading import wait_until_loaded
+from . import reading
+from .agent import JobHooks
+from .current import current
+from .operations import Operations
+
+if TYPE_CHECKING:
+    from .surface import Agent, ProcessContext, RendezvousHandler
+
+Before = Callable[[], None]
+After = Callable[[int, Any, BaseException | None], None]
+"""Gets the start (ns since the epoch), the result, and the exception if one was raised."""
+
+
+def wrap(owner: object, name: str, *, before: Before | None = None, after: After | None = None) -> bool:
+    """Wrap the method ``name`` of one object; False if it has none, or takes none."""
+    original = getattr(owner, name, None)
+    if original is None:
+        return False
+
+    @functools.wraps(original)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        start_ns = time.time_ns()
+        if before is not None:
+            guarded(before)
+        try:
+            result = original(*args, **kwargs)
+        except BaseException as error:
+            if after is not None:
+                guarded(after, start_ns, None, error)
+            raise
+        if after is not None:
+            guarded(after, start_ns, result, None)
+        return result
+
+    try:
+        setattr(owner, name, wrapper)
+    except AttributeError:
+        return False
+    return True
+
+
+def hook_rendezvous_handler(handler: RendezvousHandler, job: JobHooks, ended: Callable[[], None]) -> None:
+    """Follow a rendezvous handler; ``ended`` is called when the launcher has shut it down."""
+
+    def joined(_start_ns: int, result: Any, error: BaseException | None) -> None:
+        job.rendezvous_ended(handler, result, error)
+
+    def closed(_start_ns: int, _result: Any, error: BaseException | None) -> None:
+        job.job_ended(error)
+        ended()
+
+    wrap(handler, "next_rendezvous", before=job.rendezvous_started, after=joined)
+    wrap(handler, "shutdown", after=closed)
+
+
+def hook_agent(agent: Agent, job: JobHooks) -> None:
+    """Follow an agent; ``current`` tells whose workers are started, and who hears what is measured."""
+    job.adopt(agent)
+
+    def running() -> None:
+        current.operations = Operations(job.number)
+
+    def ran(_start_ns: int, result: Any, error: BaseException | None) -> None:
+        current.operations = None
+        job.run_ended(result, error)
+
+    def starting() -> None:
+        current.job = job
+
+    def started(_start_ns: int, _result: Any, _error: BaseException | None) -> None:
+        current.job = None
+
+    def monitored(_start_ns: int, result: Any, error: BaseException | None) -> None:
+        if error is None:
+            job.monitored(agent, result)
+
+    def restarting() -> None:
+        job.restarting(agent)
+
+    def left_barrier(start_ns: int, _result: Any, _error: BaseException | None) -> None:
+        job.left_barrier(start_ns)
+
+    methods: tuple[tuple[str, Before | None, After | None], ...] = (
+        ("run", running, ran),
+        ("_start_workers", starting, started),
+        ("_monitor_workers", None, monitored),
+        ("_restart_workers", restarting, None),
+        ("_shutdown", job.shutting_down, None),
+        ("_exit_barrier", None, left_barrier),
+    )
+    missing = [name for name, before, after in methods if not wrap(agent, name, before=before, after=after)]
+    if missing:
+        job.does_not_fit(missing)
+
+
+def start_processes(
+    original: Callable[..., ProcessContext], job: JobHooks, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> ProcessContext:
+    """Call torch's ``start_processes``, each worker's environment with the context of its own span."""
+    guarded(job.stop_watching)
+    if not job.fits:
+        return original(*args, **kwargs)
+    if kwargs.get("start_method") == "fork" and not isinstance(kwargs.get("entrypoint"), str):
+        guarded(wait_until_loaded)
+    guarded(job.workers_starting)
+    changed: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+    guarded(_add_contexts, job, args, kwargs, changed)
+    if changed:
+        args, kwargs = changed[0]
+    try:
+        context = original(*args, **kwargs)
+    except BaseException as error:
+        guarded(job.workers_not_started, error)
+        raise
+    guarded(_hook_context, context, job)
+    return context
+
+
+def _add_contexts(
+    job: JobHooks,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    changed: list[tuple[tuple[Any, ...], dict[str, Any]]],
+) -> None:
+    """Put into ``changed`` the arguments with copies of the workers' environments, if anything is added."""
+    contexts = job.worker_environments()
+    envs = kwargs.get("envs", args[3] if len(args) > 3 else None)
+    if not contexts or not isinstance(envs, dict):
+        return
+    envs = {rank: {**env, **contexts.get(rank, {})} for rank, env in envs.items()}
+    if "envs" in kwargs:
+        changed.append((args, {**kwargs, "envs": envs}))
+    else:
+        changed.append(((*args[:3], envs, *args[4:]), kwargs))
+
+
+def _hook_context(context: ProcessContext, job: JobHooks) -> None:
+    """Follow the processes that were started: torch closes their context when it is done with them."""
+    pids = dict(context.pids())
+    original = context.close
+
+    @functools.wraps(original)
+    def close(*args: Any, **kwargs: Any) -> Any:
+        guarded(_closing, context, job, sys._getframe(1))
+        result = original(*args, **kwargs)
+        guarded(job.closed_context, context)
+        return result
+
+    context.close = close
+    job.workers_started(pids)
+
+
+def _closing(context: ProcessContext, job: JobHooks, caller: FrameType) -> None:
+    job.closing(context, reading.ended_by_itself(caller, sys.exc_info()[1]))
