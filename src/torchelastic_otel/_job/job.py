@@ -310,7 +310,11 @@ class Job:
         """Record torch's event: as a log record, and on the span that it belongs to."""
         self.heard(event.time_ns)
         span = self._span_of(event)
-        self._weigh(event)
+        if event.kind is Kind.WATCHDOG and event.name == c.WATCHDOG_KILL:
+            self._generations.watchdog_kills(event)
+        known = self._known_of(event)
+        if known:
+            event.severity = severity_of(event.kind, event.state, *known)
         self._records.record(event, span)
 
     def _span_of(self, event: Event) -> OpenSpan:
@@ -322,28 +326,26 @@ class Job:
                 return worker.span
         return self.agent
 
-    def _weigh(self, event: Event) -> None:
-        """Correct torch's word by what is known better."""
+    def _known_of(self, event: Event) -> list[Known]:
+        """Return what is known better than by torch's word; of collateral the event is told, too."""
         known: list[Known] = []
-        if event.kind is Kind.RENDEZVOUS and event.state == "FAILED":
+        if event.state != "FAILED":
+            return known
+        if event.kind is Kind.RENDEZVOUS:
             if self._rendezvous.attempt is not None:
                 known.append(Known.JOINING)
             no_failure = event.body.startswith((words.SIGNAL_EXCEPTION, words.GRACEFUL_EXIT))
             if no_failure or self._launcher.stop_signal is not None:
                 known.append(Known.STOPPED)
-        elif event.kind is Kind.AGENT and event.state == "FAILED":
-            if self._launcher.let_go:
-                known.append(Known.STOPPED)
-        elif event.kind is Kind.WORKER and event.state == "FAILED" and self._group is not None:
+        elif event.kind is Kind.AGENT and self._launcher.let_go:
+            known.append(Known.STOPPED)
+        elif event.kind is Kind.WORKER and self._group is not None:
             worker = self._group.worker_of(event)
             if worker is not None and worker.failure is not None and worker.failure.collateral:
                 known.append(Known.COLLATERAL)
                 event.body = worker.failure.sentence
                 event.attributes[c.COLLATERAL] = True
-        elif event.kind is Kind.WATCHDOG and event.name == c.WATCHDOG_KILL:
-            self._generations.watchdog_kills(event)
-        if known:
-            event.severity = severity_of(event.kind, event.state, *known)
+        return known
 
     def torch_said_agent_failed(self, event: Event) -> None:
         """After a signal torch leaves the rendezvous alone: this event is the launcher's last word."""
