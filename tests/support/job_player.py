@@ -207,7 +207,7 @@ class Player:
 
     def settle(self) -> None:
         """Let the spans end that wait for torch's last event."""
-        assert self.engine.settle(1 << 62)
+        assert self.engine.tick(1 << 62)
 
 
 def ns(at: float) -> int:

@@ -88,9 +88,9 @@ class Job:
         return self._launcher.verdict is not None
 
     @property
-    def settled(self) -> bool:
+    def no_span_waits(self) -> bool:
         """Whether no ended worker's span waits for torch's last event."""
-        return self._group is None or self._group.settled
+        return self._group is None or self._group.no_span_waits
 
     @property
     def _group(self) -> Group | None:
@@ -111,10 +111,10 @@ class Job:
         """Count the workers that run by now."""
         self._measures.follow(self._group, time_ns)
 
-    def settle(self, now_ns: int) -> None:
+    def tick(self, now_ns: int) -> None:
         """Count the time until now, and end the spans of workers that ended a while ago."""
         self._measures.tick(now_ns)
-        self._generations.settle(now_ns)
+        self._generations.tick(now_ns)
 
     # The launcher
 

@@ -22,7 +22,7 @@ from .verdict import (
     stuck,
 )
 
-SETTLE_NS = 2_000_000_000
+LAST_EVENT_WITHIN_NS = 2_000_000_000
 """How long an ended worker's span waits for torch's own last event of that worker."""
 
 
@@ -51,7 +51,7 @@ class Worker:
         if not self.ended_ns:
             self.ended_ns, self.outcome, self.description = time_ns, outcome, description
 
-    def settle(self) -> None:
+    def end_span(self) -> None:
         """End the span, once, at the time the worker was seen ended."""
         if self.ended_ns and not self.span.ended:
             self.span.end(self.ended_ns, self.outcome, self.description)
@@ -174,7 +174,7 @@ class Group:
         if worker is not None:
             worker.span.set(known)
             worker.seen_ended(event.time_ns, outcome, event.body)
-            worker.settle()
+            worker.end_span()
         if not self.running:
             self.end(event.time_ns)
 
@@ -201,11 +201,11 @@ class Group:
             return c.OUTCOME_SUCCEEDED, ""
         return self._rest
 
-    def settle(self, before_ns: int | None = None) -> None:
+    def end_worker_spans(self, before_ns: int | None = None) -> None:
         """End the spans of ended workers, those alone that ended before ``before_ns`` if it is given."""
         for worker in self.workers.values():
             if worker.ended_ns and (before_ns is None or worker.ended_ns < before_ns):
-                worker.settle()
+                worker.end_span()
 
     def _mark(self, worker: Worker) -> None:
         """Put a failure, and who was first, on the worker's span."""
@@ -251,7 +251,7 @@ class Group:
         return any(not worker.ended_ns for worker in self.workers.values())
 
     @property
-    def settled(self) -> bool:
+    def no_span_waits(self) -> bool:
         """Whether no ended worker's span waits for torch's last event."""
         return all(worker.span.ended or not worker.ended_ns for worker in self.workers.values())
 
