@@ -103,16 +103,16 @@ class Generations:
 
     def stuck(self, pids: Sequence[int], time_ns: int) -> None:
         """Workers of these process ids are in uninterruptible sleep."""
-        for pid in pids:
-            worker = None if self.group is None else self.group.worker_by_pid(pid)
-            if self.group is not None and worker is not None and not worker.ended_ns:
-                self.tell_failures([(worker, self.group.stuck(worker, time_ns))], time_ns)
+        if self.group is not None:
+            self.tell_failures(self.group.stuck(pids, time_ns), time_ns)
 
     def watchdog_kills(self, event: Event) -> None:
         """The watchdog is about to kill a worker whose scope expired."""
         pid = str((event.inner or {}).get("worker_pid", ""))
         worker = self.group.worker_by_pid(int(pid)) if self.group is not None and pid.isdecimal() else None
-        if self.group is not None and worker is not None and worker.failure is None:
+        if self.group is None or worker is None:
+            return
+        if worker.failure is None and not worker.ended_ns:
             failure = self.group.killed_by_watchdog(worker, event)
             self.tell_failures([(worker, failure)], event.time_ns)
 

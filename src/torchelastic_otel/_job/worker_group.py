@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .. import _contract as c
@@ -122,13 +123,19 @@ class Group:
             self._mark(worker)
         return news
 
-    def stuck(self, worker: Worker, time_ns: int) -> Failure:
-        """A worker is in uninterruptible sleep: it has not ended, and the group fails of it."""
-        worker.failure = stuck(worker.identity)
-        self._blame([worker.failure])
-        worker.seen_ended(time_ns, c.OUTCOME_FAILED, worker.failure.sentence)
-        self._mark(worker)
-        return worker.failure
+    def stuck(self, pids: Sequence[int], time_ns: int) -> list[tuple[Worker, Failure]]:
+        """These workers are in uninterruptible sleep, and the group fails of them; return what is news."""
+        found = [worker for pid in pids if (worker := self.worker_by_pid(pid)) and not worker.ended_ns]
+        news = []
+        for worker in found:
+            if worker.failure is None:
+                worker.failure = stuck(worker.identity)
+                news.append((worker, worker.failure))
+            worker.seen_ended(time_ns, c.OUTCOME_FAILED, worker.failure.sentence)
+        self._blame([failure for _, failure in news])
+        for worker in found:
+            self._mark(worker)
+        return news
 
     def killed_by_watchdog(self, worker: Worker, event: Event) -> Failure:
         """The watchdog kills a worker whose scope expired."""
@@ -143,6 +150,9 @@ class Group:
         for exit_ in exits:
             worker = self.workers.get(exit_.local_rank)
             if worker is None or worker.ended_ns:
+                continue
+            if worker.failure is not None:  # the watchdog's victims were told when it killed them
+                worker.seen_ended(time_ns, c.OUTCOME_FAILED, worker.failure.sentence)
                 continue
             if not self._culprits:
                 worker.seen_ended(time_ns, self._rest[0])
