@@ -154,3 +154,15 @@ def test_two_workers_that_cannot_be_ended_are_tied() -> None:
         s.attributes for s in world.by_rank().values()
     ]:
         assert first_failure(holder) == {"ties": [1, 0]}
+
+
+def test_restart_counts_from_the_watchdogs_kill() -> None:
+    """Where its agent lives on: that is when the failure was seen, and when the workers' uptime ended."""
+    world = running()
+    world.watchdog(6, worker_pid=str(world.pids[1]), scope_id="s", signal="10")
+    world.die(10, {1: -10}, stopped={0: -15})
+    world.restart(11)
+    (record,) = world.told("torchelastic.restart")
+    assert record.attributes["torchelastic.restart.duration"] == 8.0
+    world.succeed(20)
+    assert world.points("torchelastic.worker_group.uptime") == {None: 4 + 6}

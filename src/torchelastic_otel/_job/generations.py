@@ -87,18 +87,13 @@ class Generations:
             self.group.not_started(attributes, sentences.not_started(attributes))
         self.over(time_ns)
 
-    def failed(self, failures: Sequence[tuple[Worker, Failure]], time_ns: int) -> None:
-        """Workers have died by themselves; a restart counts from the first of them."""
-        if failures and not self._failed_since_ns:
-            self._failed_since_ns = time_ns
-        self.tell_failures(failures, time_ns)
-
     def tell_failures(self, failures: Sequence[tuple[Worker, Failure]], time_ns: int) -> None:
-        """Record deaths, collateral ones too."""
+        """Record deaths, collateral ones too; a restart counts from the first of the others."""
         first = first_failure_attributes(self.group.first_deaths) if self.group is not None else {}
         for worker, failure in failures:
             self._records.failure(failure, first, time_ns, worker.span)
             if not failure.collateral:
+                self._failed_since_ns = self._failed_since_ns or time_ns
                 self._measures.worker_failed(failure.attributes, time_ns, worker.span.context)
 
     def stuck(self, pids: Sequence[int], time_ns: int) -> None:

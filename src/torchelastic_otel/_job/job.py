@@ -277,7 +277,7 @@ class Job:
             # The signal that reached the agent may well have reached its workers, too.
             group.stopped(fact.exits, fact.time_ns)
         else:
-            self._generations.failed(group.exited(fact), fact.time_ns)
+            self._generations.tell_failures(group.exited(fact), fact.time_ns)
 
     def workers_stopping(self) -> None:
         """The agent begins to stop what still runs of the generation."""
