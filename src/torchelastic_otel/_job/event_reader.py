@@ -19,6 +19,8 @@ _OF_THE_EVENT = (c.EVENT, c.SOURCE, c.STATE, c.TOTAL_RUN_TIME, c.DURATION_MS)
 
 def read_event(job: Job, event: Event) -> None:
     """Record an event, and tell the job what it says."""
+    if event.kind is Kind.WATCHDOG and event.name == c.WATCHDOG_KILL:
+        job.torch_said_watchdog_kills(event)
     if job.hooked:
         job.record(event)
         _add_to_facts(job, event)

@@ -297,6 +297,10 @@ class Job:
         if fact.state == "UNHEALTHY":
             self._generations.stuck(fact.stuck_pids, fact.time_ns)
 
+    def torch_said_watchdog_kills(self, event: Event) -> None:
+        """The watchdog is about to kill a worker, and its agent next: the failure is told at once."""
+        self._generations.watchdog_kills(event)
+
     def restart_begun(self, fact: f.RestartStarted) -> None:
         """The agent restarts its workers."""
         self._generations.restart_begun(fact, self._rendezvous.participants)
@@ -337,8 +341,6 @@ class Job:
                 known.append(Known.COLLATERAL)
                 event.body = worker.failure.sentence
                 event.attributes[c.COLLATERAL] = True
-        elif event.kind is Kind.WATCHDOG and event.name == c.WATCHDOG_KILL:
-            self._generations.watchdog_kills(event)
         if known:
             event.severity = severity_of(event.kind, event.state, *known)
 
