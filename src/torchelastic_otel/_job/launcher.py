@@ -35,8 +35,9 @@ class Launcher:
     # What happened
 
     def allowed(self, max_restarts: int | None) -> None:
-        """This many restarts are allowed."""
-        self._max_restarts = max_restarts
+        """This many restarts are allowed, if that is known."""
+        if max_restarts is not None:
+            self._max_restarts = max_restarts
 
     def reached(self, step: str) -> None:
         """A step begins."""
@@ -108,11 +109,9 @@ class Launcher:
         closing = self._closing_error
         if closing is not None and uncaught is not None and uncaught.type == closing.type:
             self.verdict = job_failed_by_launcher(closing, c.STEP_CLOSING)
-        elif self.verdict is not None:
-            pass
-        elif self.stop_signal is not None:
+        elif self.verdict is None and self.stop_signal is not None:
             self.verdict = job_terminated(self.stop_signal, self.step)
-        elif uncaught is not None:
+        elif self.verdict is None and uncaught is not None:
             self.verdict = job_failed_by_launcher(uncaught, self.step)
         return self.verdict
 
