@@ -15,6 +15,7 @@ from .. import _contract as c
 from .._config import environment as env
 from .._config.settings import Settings
 from .._delivery.outboxes import Outboxes
+from .._values import clean_all
 from . import sdk_objects
 from .batcher import Export
 from .context import remote_context
@@ -194,7 +195,7 @@ class Telemetry:
     ) -> None:
         """Take a measurement of the metric ``name``, in the context of ``span``."""
         if self._meter is not None:
-            self._meter.measure(name, amount, self._redaction.attributes(dict(attributes)), span)
+            self._meter.measure(name, amount, self._redaction.attributes(clean_all(attributes)), span)
 
     def say(self, text: str) -> None:
         """Tell the person at the terminal, or whoever reads the launcher's standard error later."""
