@@ -79,8 +79,8 @@ class RecordedSpan:
         span = self._span
         for name, event_ns, attributes in self._events:
             span.add_event(name, attributes, event_ns)
-        kept = getattr(span, "_events", None)
-        if self._dropped and kept is not None:
+        kept: Any = getattr(span, "_events", None)
+        if self._dropped and hasattr(kept, "dropped"):
             # The SDK has no public way to say how many events it never saw.
             kept.dropped += self._dropped
         if outcome is not None:
