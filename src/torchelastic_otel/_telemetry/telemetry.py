@@ -181,6 +181,7 @@ class Telemetry:
 
     def emit(self, record: Event) -> None:
         """Send a log record on its way."""
+        record.name = self._redaction.text(record.name)
         record.body = self._redaction.text(record.body)
         record.attributes = self._redaction.attributes(record.attributes)
         if self._logs is not None:
