@@ -87,32 +87,27 @@ class Generations:
             self.group.not_started(attributes, sentences.not_started(attributes))
         self.over(time_ns)
 
-    def failed(self, failures: Sequence[tuple[Worker, Failure]], time_ns: int) -> None:
-        """Workers have died by themselves; a restart counts from the first of them."""
-        if failures and not self._failed_since_ns:
-            self._failed_since_ns = time_ns
-        self.tell_failures(failures, time_ns)
-
     def tell_failures(self, failures: Sequence[tuple[Worker, Failure]], time_ns: int) -> None:
-        """Record deaths, collateral ones too."""
+        """Record deaths, collateral ones too; a restart counts from the first of the others."""
         first = first_failure_attributes(self.group.first_deaths) if self.group is not None else {}
         for worker, failure in failures:
             self._records.failure(failure, first, worker.span)
             if not failure.collateral:
+                self._failed_since_ns = self._failed_since_ns or time_ns
                 self._measures.worker_failed(failure.attributes, time_ns, worker.span.context)
 
     def stuck(self, pids: Sequence[int], time_ns: int) -> None:
         """Workers of these process ids are in uninterruptible sleep."""
-        for pid in pids:
-            worker = None if self.group is None else self.group.worker_by_pid(pid)
-            if self.group is not None and worker is not None and not worker.ended_ns:
-                self.tell_failures([(worker, self.group.stuck(worker, time_ns))], time_ns)
+        if self.group is not None:
+            self.tell_failures(self.group.stuck(pids, time_ns), time_ns)
 
     def watchdog_kills(self, event: Event) -> None:
         """The watchdog is about to kill a worker whose scope expired."""
         pid = str((event.inner or {}).get("worker_pid", ""))
         worker = self.group.worker_by_pid(int(pid)) if self.group is not None and pid.isdecimal() else None
-        if self.group is not None and worker is not None and worker.failure is None:
+        if self.group is None or worker is None:
+            return
+        if worker.failure is None and not worker.ended_ns:
             failure = self.group.killed_by_watchdog(worker, event)
             self.tell_failures([(worker, failure)], event.time_ns)
 
@@ -129,7 +124,7 @@ class Generations:
     def over(self, time_ns: int) -> None:
         """The generation is over, and no more is heard of it."""
         if self.group is not None:
-            self.group.end(time_ns)
+            self.tell_failures(self.group.end(time_ns), time_ns)
             self.group.end_worker_spans()
 
     def tick(self, now_ns: int) -> None:

@@ -184,6 +184,7 @@ class Job:
         self._launcher.run_ended(
             fact,
             rendezvous_failure=self._rendezvous.failure,
+            first_deaths=self._group.first_deaths if self._group is not None else [],
             culprits=self._group.culprits if self._group is not None else [],
             watchdog_victims=self._group.watchdog_victims if self._group is not None else [],
             restarts=self._generations.restarts,
@@ -247,20 +248,12 @@ class Job:
             self._launcher.reached(c.STEP_RUNNING)
             self._generations.started(fact.pids, fact.time_ns)
 
-    def torch_said_worker_started(self, event: Event, local_rank: int, known: Attributes) -> None:
-        """Torch's event alone says that a worker has started; ``known`` is what it says of the worker."""
-        rank, size = event.attributes.get(c.GROUP_RANK), event.attributes.get(c.GROUP_WORLD_SIZE)
-        generation = f.WorkersStarting(
-            0,
-            event.time_ns,
-            [],
-            group_rank=rank if isinstance(rank, int) else None,
-            group_world_size=size if isinstance(size, int) else None,
-        )
-        self._generations.announced(local_rank, generation, known)
-        role = event.attributes.get(c.ROLE)
+    def torch_said_worker_started(self, fact: f.WorkersStarting, local_rank: int, known: Attributes) -> None:
+        """Torch's event alone says so: ``fact`` of the generation, ``known`` of the worker."""
+        self._generations.announced(local_rank, fact, known)
+        role = known.get(c.ROLE)
         self._measures.known(role=role if isinstance(role, str) else None)
-        self._measures.workers_started(event.time_ns)
+        self._measures.workers_started(fact.time_ns)
         self._launcher.reached(c.STEP_RUNNING)
 
     def torch_said_worker_ended(self, event: Event, known: Attributes) -> None:
@@ -275,9 +268,9 @@ class Job:
             return
         if self._launcher.stop_signal is not None and not group.watchdog_victims:
             # The signal that reached the agent may well have reached its workers, too.
-            group.stopped(fact.exits, fact.time_ns)
+            self._generations.tell_failures(group.stopped(fact.exits, fact.time_ns), fact.time_ns)
         else:
-            self._generations.failed(group.exited(fact), fact.time_ns)
+            self._generations.tell_failures(group.exited(fact), fact.time_ns)
 
     def workers_stopping(self, time_ns: int) -> None:
         """The agent begins to stop what still runs of the generation."""
@@ -299,6 +292,10 @@ class Job:
         """The agent took a look at its workers, and some cannot be ended."""
         if fact.state == "UNHEALTHY":
             self._generations.stuck(fact.stuck_pids, fact.time_ns)
+
+    def torch_said_watchdog_kills(self, event: Event) -> None:
+        """The watchdog is about to kill a worker, and its agent next: the failure is told at once."""
+        self._generations.watchdog_kills(event)
 
     def restart_begun(self, fact: f.RestartStarted) -> None:
         """The agent restarts its workers."""
@@ -327,24 +324,26 @@ class Job:
         return self.agent
 
     def _known_of(self, event: Event) -> list[Known]:
-        """Return what is known better than by torch's word; of collateral the event is told, too."""
+        """Return what is known better than by torch's word; a worker's event is told of its death, too."""
         known: list[Known] = []
-        if event.state != "FAILED":
-            return known
-        if event.kind is Kind.RENDEZVOUS:
+        if event.kind is Kind.WORKER and event.state in ("FAILED", "TERMINATED"):
+            worker = self._group.worker_of(event) if self._group is not None else None
+            failure = worker.failure if worker is not None else None
+            if failure is not None and failure.collateral:
+                known.append(Known.COLLATERAL)
+                event.body = failure.sentence
+                event.attributes[c.COLLATERAL] = True
+            elif failure is not None and event.state == "TERMINATED":
+                known.append(Known.OWN_DEATH)
+                event.body = failure.sentence
+        elif event.kind is Kind.AGENT and event.state == "FAILED" and self._launcher.let_go:
+            known.append(Known.STOPPED)
+        elif event.kind is Kind.RENDEZVOUS and event.state == "FAILED":
             if self._rendezvous.attempt is not None:
                 known.append(Known.JOINING)
             no_failure = event.body.startswith((words.SIGNAL_EXCEPTION, words.GRACEFUL_EXIT))
             if no_failure or self._launcher.stop_signal is not None:
                 known.append(Known.STOPPED)
-        elif event.kind is Kind.AGENT and self._launcher.let_go:
-            known.append(Known.STOPPED)
-        elif event.kind is Kind.WORKER and self._group is not None:
-            worker = self._group.worker_of(event)
-            if worker is not None and worker.failure is not None and worker.failure.collateral:
-                known.append(Known.COLLATERAL)
-                event.body = worker.failure.sentence
-                event.attributes[c.COLLATERAL] = True
         return known
 
     def torch_said_agent_failed(self, event: Event) -> None:
