@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from otlp_receiver import OtlpReceiver
+from tests.support.credentials import Authority
 from tests.support.harness import Harness
 from tests.support.said import Said
-from tests.support.scenarios import Run, Runs
+from tests.support.scenarios.job import SCENARIOS
+from tests.support.scenarios.running import Run, Runs
 from torchelastic_otel._runtime import guard
 
 
@@ -40,6 +42,12 @@ def receiver() -> Iterator[OtlpReceiver]:
         yield receiver
 
 
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """A certificate authority; its certificates are made once."""
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
 @pytest.fixture
 def said(monkeypatch: pytest.MonkeyPatch) -> Iterator[Said]:
     """What the package says in the program's log; what it has said before is forgotten."""
@@ -61,15 +69,30 @@ def harness(tmp_path: Path) -> Iterator[Harness]:
 
 
 @pytest.fixture(scope="session")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
-    """All scenarios of torchrun, each run when it is first looked at."""
-    return Runs(tmp_path_factory.mktemp("torchrun"))
+def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
+    """All scenarios of torchrun that the chosen tests are about; they begin to run with the first of them."""
+    wanted = [
+        (str(item.callspec.params["name"]), bridge)
+        for item in request.session.items
+        if isinstance(item, pytest.Function) and hasattr(item, "callspec")
+        for fixture, bridge in (("run", True), ("without", False))
+        if fixture in item.fixturenames and item.callspec.params.get("name") in SCENARIOS
+    ]
+    found = Runs(tmp_path_factory.mktemp("scenarios"), wanted)
+    yield found
+    found.stop()
 
 
 @pytest.fixture
 def run(runs: Runs, name: str) -> Run:
     """Return the scenario that the test is about."""
-    return runs[name]
+    return runs.get(name)
+
+
+@pytest.fixture
+def without(runs: Runs, name: str) -> Run:
+    """Return the same scenario, run as if the bridge were not installed."""
+    return runs.get(name, bridge=False)
 
 
 @pytest.fixture

@@ -30,8 +30,9 @@ from tests.support.backends import (
     prometheus,
 )
 from tests.support.example_runs import run
-from tests.support.harness import OTEL, TORCHRUN, Harness, Recorded, c10d, free_port, match
+from tests.support.harness import OTEL, TORCHRUN, Harness, c10d, free_port
 from tests.support.otlp_requests import certificates, log_request, post, put
+from tests.support.recorded import Recorded, match
 from torchelastic_otel._job.identity import hash_trace_id
 
 pytestmark = pytest.mark.e2e
@@ -117,7 +118,7 @@ def journey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Journey]:
             "TORCHELASTIC_OTEL_EXIT_TIMEOUT": "20",
         }
         options = [*OTEL, *c10d(free_port(), run_id, restarts=1)]
-        script = harness.worker(together=4, fail=[0, 1], which="LOCAL_RANK", rank=1)
+        script = harness.worker(together=4, fail=[0, 1], which="local rank", rank=1)
         launchers = [harness.torchrun(options, script, env=env) for _ in range(2)]
         harness.wait_for_gate(0)
         gateway.program.kill()

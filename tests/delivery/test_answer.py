@@ -26,7 +26,7 @@ from tests.support.sending import (
     target_of,
 )
 from torchelastic_otel._config.environment import Signal
-from torchelastic_otel._config.otlp import Protocol
+from torchelastic_otel._config.otlp_variables import Protocol
 from torchelastic_otel._delivery.answer import Answer
 from torchelastic_otel._delivery.sender import make_sender
 

@@ -1,4 +1,4 @@
-"""The telemetry reference says what the code says."""
+"""The references of telemetry and configuration say what the code says."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torchelastic_otel import _contract
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_telemetry_reference_is_what_the_contract_says() -> None:
-    """The tables of docs/telemetry.md are those that docs/reference.py makes of the contract."""
+def test_the_tables_of_the_references_are_what_the_code_says() -> None:
+    """Those of telemetry.md are made of the contract, those of configuration.md of the variables."""
     done = subprocess.run(
         [sys.executable, "docs/reference.py", "--check"],
         cwd=ROOT,

@@ -41,7 +41,7 @@ WORKER_ERRORS = st.builds(
     f.WorkerError,
     st.just("/e"),
     st.sampled_from(['{"message": "ValueError: x"}', "no JSON"]),
-    st.none() | st.integers(0, 9),
+    st.none() | SECONDS.map(ns),
 )
 PIDS = st.integers(120, 122)
 EXITS = st.lists(st.builds(f.WorkerExit, RANKS, CODES, PIDS, error=st.none() | WORKER_ERRORS), max_size=3)
@@ -57,7 +57,12 @@ FACTS: dict[type[f.Fact], dict[str, SearchStrategy[Any]]] = {
     f.RendezvousEnded: {"error": st.none() | ERRORS, "rank": st.none() | RANKS, "view": VIEWS},
     f.WorkersStarting: {"workers": SLOTS, "round": st.none() | RANKS},
     f.WorkersStarted: {"pids": st.dictionaries(RANKS, PIDS), "error": st.none() | ERRORS},
-    f.WorkersExited: {"exits": EXITS, "oom_kills": st.none() | RANKS},
+    f.WorkersExited: {
+        "exits": EXITS,
+        "oom_kills": st.none() | RANKS,
+        "alive_ns": st.just(0) | SECONDS.map(ns),
+        "raised": st.dictionaries(RANKS, WORKER_ERRORS),
+    },
     f.WorkersStopping: {},
     f.WorkersStopped: {"exits": EXITS},
     f.Monitored: {
@@ -99,7 +104,7 @@ WHILE_WORKERS_RUN: SearchStrategy[Step] = st.one_of(
     fact_of(f.RestartStarted),
     event_of(World.worker_event, SECONDS, STATES, RANKS, st.none() | CODES),
     event_of(lambda world, at, pid: world.watchdog(at, worker_pid=str(pid), signal="9"), SECONDS, PIDS),
-    event_of(lambda world, at: world.engine.settle(ns(at)), SECONDS),
+    event_of(lambda world, at: world.engine.tick(ns(at)), SECONDS),
 )
 """What ends no generation by itself."""
 

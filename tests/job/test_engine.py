@@ -155,12 +155,12 @@ def test_a_job_that_cannot_be_ended_costs_no_other(said: Said) -> None:
 
 
 def test_spans_of_workers_wait_for_torchs_last_event() -> None:
-    """Two seconds, then they end at the time they were seen ended; until then the engine is not settled."""
+    """Two seconds, then they end at the time they were seen ended; until then the engine is to look again."""
     world = running()
     world.tell(f.WorkersExited, 10, [world.exit(0, 0)])
-    assert not world.engine.settle(ns(11))
+    assert not world.engine.tick(ns(11))
     assert not ended_workers(world)
-    assert world.engine.settle(ns(13))
+    assert world.engine.tick(ns(13))
     assert len(ended_workers(world)) == 1
 
 

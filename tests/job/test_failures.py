@@ -42,7 +42,7 @@ def test_failure_record() -> None:
     assert "torchelastic.collateral" not in record.attributes
     assert "torchelastic.worker.signal" not in record.attributes
     assert "torchelastic.hostname" in record.attributes
-    assert (record.severity, record.time_ns) == (ERROR, ns(10))
+    assert (record.severity, record.time_ns) == (ERROR, ns(9))
     assert first_failure(record.attributes)["global_rank"] == 1
     world.die(10, {})
     world.end(12, "FAILED")

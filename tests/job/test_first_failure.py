@@ -57,10 +57,10 @@ def test_deaths_in_one_look_are_a_tie() -> None:
         ({0: 8, 1: 8}, {"ties": [0, 1]}),
         ({0: 8}, {"ties": [0, 1]}),
     ],
-    ids=["second-first", "first-first", "same-second", "one-unknown"],
+    ids=["second-first", "first-first", "same-moment", "one-unknown"],
 )
 def test_error_files_tell_who_was_first(when: dict[int, float], expected: dict[str, Any]) -> None:
-    """Their times decide between deaths of one look, if every one has a time and they differ."""
+    """Their times decide between deaths of one look, if they differ; a bare exit lies anywhere before it."""
     world = running()
     errors = {rank: error_file("RuntimeError: x", at) for rank, at in when.items()}
     world.die(10, {0: 1, 1: 1}, errors=errors)
@@ -76,22 +76,6 @@ def test_error_file_without_a_time_is_a_tie() -> None:
     errors = {0: error_file("RuntimeError: x", 8), 1: f.WorkerError("/e", "{}", None)}
     world.die(10, {0: 1, 1: 1}, errors=errors)
     assert "torchelastic.first_failure.ties" in world.told("torchelastic.failure")[0].attributes
-
-
-def test_later_look_cannot_be_first() -> None:
-    """A death seen in a later look is a culprit of its own, after the first; its file's clock has no say."""
-    world = running(count=3)
-    world.tell(f.WorkersExited, 10, [world.exit(0, 1, error=error_file("RuntimeError: x", 9))])
-    world.tell(f.WorkersExited, 11, [world.exit(2, 1, error=error_file("RuntimeError: x", 3))])
-    world.tell(f.WorkersStopped, 12, [world.exit(1, -15)])
-    records = world.told("torchelastic.failure")
-    assert [record.attributes["torchelastic.global_rank"] for record in records] == [0, 2, 1]
-    assert [first_failure(record.attributes)["global_rank"] for record in records] == [0, 0, 0]
-    assert [record.attributes.get("torchelastic.collateral", False) for record in records] == [
-        False,
-        False,
-        True,
-    ]
 
 
 def test_second_generation_has_its_own_first_failure() -> None:

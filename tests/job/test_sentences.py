@@ -117,6 +117,15 @@ SENTENCES = [
         "Workers restarted for a membership change: generation 2 runs after 4.0 s",
     ),
     (s.who_waited([], ["a"]), ""),
+    (
+        s.peers_lost(["A."]),
+        "a worker lost a peer, so the cause is on another node or a worker that hangs: A.",
+    ),
+    (
+        s.peers_lost(["A", "B", "C", "D", "E"]),
+        "5 workers lost a peer, so the cause is on another node or a worker that hangs: "
+        "A; B; C; D; and 1 more",
+    ),
     (s.who_waited(["b"], ["a"]), "b asked to join"),
     (s.who_waited(["a"], ["a"]), "a of the last round asked to join again"),
     (s.who_waited(["a", "b"], ["a"]), "a of the last round asked to join again; b asked to join"),

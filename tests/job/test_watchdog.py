@@ -153,7 +153,7 @@ def test_two_workers_that_cannot_be_ended_are_tied() -> None:
     for holder in [record.attributes for record in records] + [
         s.attributes for s in world.by_rank().values()
     ]:
-        assert first_failure(holder) == {"ties": [1, 0]}
+        assert first_failure(holder) == {"ties": [0, 1]}
 
 
 def test_restart_counts_from_the_watchdogs_kill() -> None:

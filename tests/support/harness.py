@@ -7,7 +7,7 @@ that a test can hold what arrived at a receiver against it::
     with Harness(directory) as harness, OtlpReceiver() as receiver:
         agent = harness.torchrun(["--standalone", *OTEL], harness.worker(), env=otlp(receiver, "grpc"))
         assert agent.wait() == 0
-        assert missing(agent.recorded, receiver.logs) == []
+        lost, made_up = match(agent.recorded, receiver.logs)
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ from typing import Any, Literal
 
 import pytest
 
-from otlp_receiver import LogRecord, OtlpReceiver
+from otlp_receiver import OtlpReceiver
+from tests.support.gates import Gate
+from tests.support.recorded import Recorded
 
 Protocol = Literal["grpc", "http/protobuf"]
 
@@ -47,225 +49,15 @@ _DROPPED = re.compile(
     r"|(GLOBAL_|LOCAL_|GROUP_|ROLE_)?(RANK|WORLD_SIZE)|MASTER_(ADDR|PORT)",
     re.IGNORECASE,
 )
+_IN_JOB = Path(__file__).with_name("in_job")
+"""Programs that run in the processes of a job."""
 
-_ORACLE = '''
-"""Tells the tests what torch records, whatever becomes of it. Runs in every Python process of the job."""
-
-import json
-import os
-import socket
-import sys
-import threading
-import time
-
-
-def install():
-    name = os.environ.get("TORCHRUN_HARNESS_SOCKET")
-    if not name or install.done:
-        return
-    install.done = True
-    if os.environ.get("TORCHRUN_HARNESS_HIDE_BRIDGE"):
-        sys.meta_path.insert(0, _Hidden())
-    if os.environ.get("LOCAL_RANK"):
-        return  # launchers are what it is about
-    install.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    install.socket.connect("\\0" + name)
-    from wrapt import register_post_import_hook
-
-    # Rendezvous events are built by a function that others import by name: it is replaced at once. Agents'
-    # events are caught where they are recorded, so that what the bridge wraps is called from here.
-    register_post_import_hook(_wrap_rendezvous, "torch.distributed.elastic.events")
-    register_post_import_hook(_wrap_record, "torch.distributed.elastic.agent.server.api")
-    register_post_import_hook(lambda module: _wrap_record(module.events), "torch.distributed.launcher.api")
-
-
-install.done = False
-
-
-class _Hidden:
-    """The bridge as if it were not installed."""
-
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] == "torchelastic_otel":
-            raise ModuleNotFoundError(name)
-
-
-def _tell(kind, number, **more):
-    note = {"kind": kind, "number": number, "pid": os.getpid(), "time_ns": time.time_ns(), **more}
-    install.socket.send(json.dumps({**note, "thread": threading.current_thread().name}).encode())
-
-
-numbers = iter(range(1 << 60))
-
-
-def _told(kind, original, **more):
-    number = next(numbers)
-    _tell(kind, number, **more)
-    try:
-        return original()
-    finally:
-        _tell("done", number)
-
-
-def _wrap_record(module):
-    record = module.record
-
-    def tell_record(event, destination="null"):
-        told = {"text": event.serialize(), "destination": destination}
-        return _told("event", lambda: record(event, destination), **told)
-
-    module.record = tell_record
-
-
-def _wrap_rendezvous(events):
-    record_rdzv_event = events.record_rdzv_event
-
-    def tell_record_rdzv_event(event):
-        return _told("rdzv", lambda: record_rdzv_event(event), text=event.serialize(), destination="")
-
-    events.record_rdzv_event = tell_record_rdzv_event
-
-    def asked(arguments):
-        _tell("asked", -1, text=str(arguments.get("message", "")), destination="")
-
-    # Torch names the event after the file of the function that calls: this wrapper is to be it.
-    namespace = {"original": events.construct_and_record_rdzv_event, "asked": asked}
-    name = "construct_and_record_rdzv_event"
-    source = f"def {name}(**arguments):\\n asked(arguments)\\n return original(**arguments)"
-    exec(compile(source, "dynamic_rendezvous.py", "exec"), namespace)
-    events.construct_and_record_rdzv_event = namespace[name]
-
-
-install()
-'''
-
-_WORKER = """
-import json, os, pathlib, signal, socket, sys
-
-plan = json.loads(sys.argv[1])
-notes = pathlib.Path(plan["notes"])
-keep = ("TRACEPARENT", "RANK", "LOCAL_RANK", "TORCHELASTIC_RESTART_COUNT", "TORCHELASTIC_RUN_ID")
-found = {name: os.environ[name] for name in keep if name in os.environ}
-note = {"pid": os.getpid(), "argv": sys.argv[2:], "env": found}
-partial = notes / f"{os.getpid()}.partial"
-partial.write_text(json.dumps(note))
-partial.rename(notes / f"{os.getpid()}.json")
-attempt = 0
-if plan["gate"]:
-    # All workers of an attempt leave the gate at once, and are told its number.
-    with socket.socket(socket.AF_UNIX) as gate:
-        gate.connect("\\0" + plan["gate"])
-        answer = gate.recv(16)
-        if not answer:
-            signal.pause()
-        attempt = int(answer)
-if attempt in plan["stay"]:
-    signal.pause()
-if attempt in plan["fail"]:
-    if int(os.environ[plan["which"]]) != plan["rank"]:
-        signal.pause()  # until the agent stops it
-    if plan["signal"]:
-        os.kill(os.getpid(), plan["signal"])
-    sys.exit(plan["exit"])
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    """An event as torch's own code recorded it."""
-
-    kind: Literal["event", "rdzv", "asked"]
-    """``asked``: torch was about to build a rendezvous event, which it drops where nobody listens."""
-    pid: int
-    thread: str
-    destination: str
-    text: str
-    start_ns: int
-    end_ns: int
-    """When torch's function had returned."""
-
-    @property
-    def data(self) -> dict[str, Any]:
-        """The event's JSON, parsed."""
-        data: dict[str, Any] = json.loads(self.text)
-        return data
-
-    @property
-    def name(self) -> str:
-        """The event's name."""
-        return str(self.data["name"])
-
-    @property
-    def heartbeat(self) -> bool:
-        """Whether it is one of the keep-alive's, by the facts about torch."""
-        if self.kind != "rdzv" or self.data["node_state"] != "RUNNING":
-            return False
-        return self.name.endswith("._keep_alive") or self.thread.startswith("RendezvousKeepAliveTimer")
-
-    @property
-    def attributes(self) -> dict[str, Any]:
-        """The attributes that the contract (section 2) promises for it."""
-        data = self.data
-        if self.kind == "rdzv":
-            found = {
-                "torchelastic.run_id": data["run_id"],
-                "torchelastic.hostname": data["hostname"],
-                "torchelastic.pid": data["pid"],
-                "torchelastic.node_state": data["node_state"],
-                "torchelastic.master_endpoint": data["master_endpoint"],
-                "torchelastic.local_id": data["local_id"],
-                "torchelastic.group_rank": data["rank"],
-            }
-            return {key: value for key, value in found.items() if value is not None and value != ""}
-        metadata = dict(data["metadata"])
-        inner = json.loads(metadata.pop("metadata", None) or "{}")
-        for key, value in inner.items():
-            metadata[key] = value[0] if isinstance(value, list) and len(value) == 1 else value
-        if metadata.get("raw_error") in ("null", "NoneType: None\n"):
-            del metadata["raw_error"]
-        renamed = {"exit_code": "process.exit.code"}
-        attributes = {
-            renamed.get(key, f"torchelastic.{key}"): value
-            for key, value in metadata.items()
-            if value is not None
-        }
-        return {**attributes, "torchelastic.source": data["source"]}
-
-    def is_of(self, record: LogRecord) -> bool:
-        """Tell whether ``record`` is this event: name, time, and every attribute torch gave it."""
-        # A float holds the time of a logging record, to some hundred nanoseconds.
-        in_time = self.start_ns - 10_000 <= record.time_ns <= self.end_ns + 10_000
-        if record.event_name != self.name or not in_time:
-            return False
-        if self.kind == "rdzv" and record.body != self.data["message"]:
-            return False
-        missing = object()
-        return all(record.attributes.get(key, missing) == value for key, value in self.attributes.items())
-
-
-BRIDGES_OWN = frozenset(
-    {"torchelastic.agent.start", "torchelastic.agent.stop", "torchelastic.failure", "torchelastic.restart"}
-)
-
-
-def match(
-    recorded: Sequence[Recorded], records: Sequence[LogRecord]
-) -> tuple[list[Recorded], list[LogRecord]]:
-    """Pair events with log records one to one; return what is left on either side.
-
-    Heartbeats are left out on torch's side, the bridge's own events on the other.
-    """
-    left = [record for record in records if record.event_name not in BRIDGES_OWN]
-    lost = []
-    for event in recorded:
-        if event.kind == "asked" or event.heartbeat:
-            continue
-        found = next((record for record in left if event.is_of(record)), None)
-        if found is None:
-            lost.append(event)
-        else:
-            left.remove(found)
-    return lost, left
+Act = Mapping[str, Any]
+"""What a worker does; see ``in_job/worker.py``."""
+STAY: Act = {"do": "stay"}
+DEAF: Act = {"do": "stay", "deaf": True}
+"""Stays, and ignores what asks it to end."""
+EXIT_3: Act = {"do": "exit", "code": 3}
 
 
 class Agent:
@@ -333,7 +125,6 @@ class WorkerNote:
     """What a worker process found in its environment."""
 
     pid: int
-    argv: list[str]
     env: dict[str, str]
 
 
@@ -366,9 +157,10 @@ class Harness:
         self.notes.mkdir(parents=True)
         site = self.directory / "site"
         (site / "torchrun_harness-1.dist-info").mkdir(parents=True)
-        (site / "sitecustomize.py").write_text(_ORACLE)
+        oracle = (_IN_JOB / "oracle.py").read_text()
+        (site / "sitecustomize.py").write_text(oracle)
         # opentelemetry-instrument puts a sitecustomize of its own before ours, and has this hook instead.
-        (site / "torchrun_harness_oracle.py").write_text(_ORACLE)
+        (site / "torchrun_harness_oracle.py").write_text(oracle)
         info = site / "torchrun_harness-1.dist-info"
         (info / "METADATA").write_text("Metadata-Version: 2.1\nName: torchrun-harness\nVersion: 1\n")
         (info / "entry_points.txt").write_text(
@@ -509,27 +301,15 @@ class Harness:
         path.write_text(source)
         return path
 
-    def worker(
-        self,
-        *,
-        together: int = 0,
-        fail: Sequence[int] = (),
-        stay: Sequence[int] = (),
-        rank: int = 0,
-        which: str = "RANK",
-        exit_code: int = 3,
-        by_signal: int = 0,
-    ) -> Script:
+    def acting(self, *acts: Mapping[str, Act], together: int = 0, by_world_size: bool = False) -> Script:
         """Return a worker script that starts in milliseconds and notes what it found in its environment.
 
         Args:
-            together: number of all workers of an attempt, if they are to wait for each other; else 0.
-            fail: attempts, from 0, in which the worker with ``rank`` fails; the others wait to be stopped.
-            stay: attempts in which all workers wait to be stopped.
-            rank: who fails.
-            which: variable that ``rank`` is compared with.
-            exit_code: of the one who fails.
-            by_signal: number of the signal that it kills itself with, in place of an exit code.
+            acts: for each attempt, who does what: a worker ("node.local rank", "rank 3", "local rank 1"), all
+                workers of a node ("2") or all ("*"). The last one is for all attempts that follow. Who is not
+                named ends well.
+            together: number of all workers of an attempt, if they are to wait for each other first; else 0.
+            by_world_size: attempts are told apart by the number of workers.
         """
         gate = ""
         if together:
@@ -538,74 +318,45 @@ class Harness:
         plan = {
             "notes": str(self.notes),
             "gate": gate,
-            "fail": list(fail),
-            "stay": list(stay),
-            "rank": rank,
-            "which": which,
-            "exit": exit_code,
-            "signal": by_signal,
+            "acts": list(acts) or [{}],
+            "by_world_size": by_world_size,
         }
-        return Script(self.program("worker.py", _WORKER), [json.dumps(plan)])
+        return Script(self.program("worker.py", (_IN_JOB / "worker.py").read_text()), [json.dumps(plan)])
+
+    def worker(
+        self,
+        *,
+        together: int = 0,
+        fail: Sequence[int] = (),
+        stay: Sequence[int] = (),
+        rank: int = 0,
+        which: Literal["rank", "local rank"] = "rank",
+    ) -> Script:
+        """Return a script of workers one of which ends with exit code 3 in some attempts.
+
+        Args:
+            together: as in ``acting``.
+            fail: attempts, from 0, in which the worker with ``rank`` fails; the others wait to be stopped.
+            stay: attempts in which all workers wait to be stopped.
+            rank: who fails.
+            which: rank that is meant.
+        """
+        acts: list[dict[str, Act]] = [{} for _ in range(max([*fail, *stay], default=-1) + 2)]
+        for attempt in {*fail, *stay}:
+            acts[attempt]["*"] = STAY
+        for attempt in fail:
+            acts[attempt][f"{which} {rank}"] = EXIT_3
+        return self.acting(*acts, together=together)
 
     def wait_for_gate(self, attempt: int = 0, timeout: float = TIMEOUT_S) -> None:
         """Wait until all workers of an attempt run and have left the gate."""
-        if not self._gates[-1].opened.wait_for_attempt(attempt, timeout):
+        if not self._gates[-1].wait(attempt, timeout):
             outputs = "\n".join(agent.output for agent in self._agents)
             pytest.fail(f"the workers of attempt {attempt} did not all start in {timeout:g} s:\n{outputs}")
 
 
 TORCHRUN = "torch.distributed.run"
 """The module that the torchrun script runs."""
-
-
-class _Attempts:
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._count = 0
-
-    def add(self) -> None:
-        with self._changed:
-            self._count += 1
-            self._changed.notify_all()
-
-    def wait_for_attempt(self, attempt: int, timeout: float) -> bool:
-        with self._changed:
-            return self._changed.wait_for(lambda: self._count > attempt, timeout)
-
-
-class Gate:
-    """Holds back the workers of an attempt until all are there."""
-
-    def __init__(self, count: int) -> None:
-        self.name = f"torchrun-gate-{uuid.uuid4().hex}"
-        self.opened = _Attempts()
-        self._count = count
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind("\0" + self.name)
-        self._listener.listen()
-        threading.Thread(target=self._serve, name="gate", daemon=True).start()
-
-    def _serve(self) -> None:
-        attempt = 0
-        while True:
-            waiting = []
-            for _ in range(self._count):
-                try:
-                    waiting.append(self._listener.accept()[0])
-                except OSError:
-                    return
-            for worker in waiting:
-                with contextlib.suppress(OSError):
-                    worker.sendall(str(attempt).encode())
-                worker.close()
-            attempt += 1
-            self.opened.add()
-
-    def close(self) -> None:
-        """Let nobody in any more."""
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
 
 
 def clean_environment() -> dict[str, str]:

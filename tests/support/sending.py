@@ -15,7 +15,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from otlp_receiver import OtlpReceiver, Request
 from torchelastic_otel._config.environment import Signal
-from torchelastic_otel._config.otlp import OtlpTarget, Protocol, plan_otlp
+from torchelastic_otel._config.otlp import OtlpTarget, plan_otlp
+from torchelastic_otel._config.otlp_variables import Protocol
 from torchelastic_otel._delivery.answer import Answer
 from torchelastic_otel._delivery.sender import make_sender
 

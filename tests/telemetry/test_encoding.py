@@ -19,7 +19,7 @@ from tests.support.odd_values import NO_EVENTS, anything, jsonable, nested, odd_
 from tests.support.plain_output import PlainOutput
 from tests.support.sdk_world import SdkWorld, attributes
 from tests.support.torch_texts import INNER, OUTER, rendezvous_event, status_event
-from torchelastic_otel._config.environment import LogLimits
+from torchelastic_otel._config.limits import LogLimits
 from torchelastic_otel._config.settings import Settings
 from torchelastic_otel._job import facts as f
 from torchelastic_otel._job.event import Event

@@ -14,7 +14,9 @@ import pytest
 from otlp_receiver import MetricPoint, OtlpReceiver
 from tests.support.backends import jaeger
 from tests.support.harness import OTEL, QUICK, Harness, Script, c10d, free_port, otlp
-from tests.support.scenarios import AGENT, GROUP, RENDEZVOUS, SCENARIOS, Run, every, where
+from tests.support.names import AGENT, GROUP, RENDEZVOUS
+from tests.support.scenarios.job import SCENARIOS
+from tests.support.scenarios.running import Run, only, where, whole
 from torchelastic_otel import _contract as c
 
 pytestmark = pytest.mark.e2e
@@ -58,7 +60,7 @@ def by(points: list[MetricPoint], attribute: str) -> dict[object, float]:
     return {key: value for key, value in found.items() if value}
 
 
-@every
+@whole
 def test_each_metric_is_what_the_contract_says(run: Run) -> None:
     """Kind, unit, buckets and attributes; the run id is on all."""
     assert run.metrics
@@ -73,7 +75,7 @@ def test_each_metric_is_what_the_contract_says(run: Run) -> None:
         assert c.RUN_ID in point.attributes or own_of_many, point
 
 
-@every
+@whole
 def test_no_worker_is_active_once_its_launcher_has_ended(run: Run) -> None:
     """However it ended."""
     points = of_launchers(run, c.METRIC_WORKER_ACTIVE)
@@ -82,7 +84,7 @@ def test_no_worker_is_active_once_its_launcher_has_ended(run: Run) -> None:
     assert {point.value for point in of_launchers(run, c.METRIC_RENDEZVOUS_WAITING)} == {0}
 
 
-@every
+@whole
 def test_uptime_and_downtime_add_up(run: Run) -> None:
     """To the time from the first rendezvous to the launcher's end; uptime is that of the workers' spans."""
     up = total(of_launchers(run, c.METRIC_UPTIME))
@@ -97,7 +99,7 @@ def test_uptime_and_downtime_add_up(run: Run) -> None:
     assert up <= groups_s + ROUNDING_S
 
 
-@every
+@whole
 def test_failures_and_restarts_are_those_of_the_records(run: Run) -> None:
     """Collateral deaths are none; each restart has the cause that its record tells."""
     deaths = [r for r in run.records(c.EVENT_FAILURE) if not r.attributes.get(c.COLLATERAL)]
@@ -114,7 +116,7 @@ def test_failures_and_restarts_are_those_of_the_records(run: Run) -> None:
     assert by(of_launchers(run, c.METRIC_RESTART_DURATION), CAUSE) == restarts
 
 
-@every
+@whole
 def test_rendezvous_durations_are_those_of_the_spans(run: Run) -> None:
     """One for each attempt, with its outcome, backend and length."""
     spans = run.named(RENDEZVOUS)
@@ -127,11 +129,12 @@ def test_rendezvous_durations_are_those_of_the_spans(run: Run) -> None:
         told[span.attributes.get(c.OUTCOME)] += 1
     assert by(points, c.OUTCOME) == told
     joined = [span for span in spans if span.attributes.get(c.OUTCOME) == c.OUTCOME_SUCCEEDED]
-    sizes = {span.attributes[c.GROUP_WORLD_SIZE] for span in joined}
-    assert {point.value for point in of_launchers(run, c.METRIC_WORLD_SIZE)} == sizes
+    sizes = {span.resource["process.pid"]: span.attributes[c.GROUP_WORLD_SIZE] for span in joined}
+    last_sizes = {p.resource["process.pid"]: p.value for p in of_launchers(run, c.METRIC_WORLD_SIZE)}
+    assert last_sizes == sizes
 
 
-@every
+@whole
 def test_every_counter_is_there_whether_anything_happened_or_not(run: Run) -> None:
     """So that a panel shows zero where nothing failed; each says when it began."""
     for pid in run.launchers:
@@ -141,7 +144,7 @@ def test_every_counter_is_there_whether_anything_happened_or_not(run: Run) -> No
         assert all(run.began_ns <= point.start_ns <= run.ended_ns for point in sums)
 
 
-@every
+@whole
 def test_events_are_counted_once_each(run: Run) -> None:
     """As many as torch recorded, heartbeats apart, and as many heartbeats as there were."""
     recorded = [event for node in run.nodes for event in node.recorded if event.kind in ("event", "rdzv")]
@@ -151,7 +154,7 @@ def test_events_are_counted_once_each(run: Run) -> None:
     assert by(of_launchers(run, c.METRIC_HEARTBEATS), c.OUTCOME).get("succeeded", 0) == len(beats)
 
 
-@where(lambda found: found.outcome == "succeeded" and found.generations > 0)
+@where(lambda found: all(node.outcome == "succeeded" and node.generations for node in found.nodes))
 def test_torchs_own_measurements_arrive(run: Run) -> None:
     """What ``@prof`` measures of the agent: each step by its name."""
     points = of_launchers(run, c.METRIC_OPERATION_DURATION)
@@ -162,7 +165,7 @@ def test_torchs_own_measurements_arrive(run: Run) -> None:
     assert {point.attributes[c.OUTCOME] for point in runs} == {"succeeded"}
 
 
-@pytest.mark.parametrize("name", [name for name in SCENARIOS if name.startswith("crash")])
+@only(*[name for name in SCENARIOS if name.startswith("crash")])
 def test_exemplars_lead_to_spans_of_the_trace(run: Run) -> None:
     """From a failure, a restart or a rendezvous to its span."""
     spans = {(span.trace_id, span.span_id): span.name for span in run.spans}

@@ -9,15 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .._runtime.imports import entry_point_names, find_entry_point
-from .environment import Signal, Warn, read, sdk_disabled, wrong_value
-from .otlp import OtlpTarget, Protocol, plan_otlp
-
-_OTLP_NAMES: dict[str, Protocol | None] = {
-    "otlp": None,
-    "otlp_proto_grpc": "grpc",
-    "otlp_proto_http": "http/protobuf",
-}
+from .environment import Signal, Warn
+from .otlp import OtlpTarget, plan_otlp
+from .otlp_variables import EXPORTER, OTLP_EXPORTERS, SDK_DISABLED
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,23 +28,24 @@ def plan_exporters(signal: Signal, environ: Mapping[str, str], warn: Warn) -> li
 
     An exporter that is unknown, has no usable endpoint, or whose TLS files cannot be used is not in the list.
     """
-    if sdk_disabled(environ, warn):
+    if SDK_DISABLED.value(environ, warn):
         return []
-    variable = f"OTEL_{signal.upper()}_EXPORTER"
-    names = [name.strip() for name in read(environ, variable).split(",") if name.strip()] or ["otlp"]
+    names = EXPORTER.value(environ, warn, signal)
     plans: list[ExporterPlan] = []
     for name in names:
-        if name.lower() in _OTLP_NAMES:
-            target = plan_otlp(signal, _OTLP_NAMES[name.lower()], environ, warn)
-            if target is not None:
+        if name in OTLP_EXPORTERS:
+            target = plan_otlp(signal, OTLP_EXPORTERS[name], environ, warn)
+            first = next((plan.otlp for plan in plans if plan.otlp is not None), None)
+            if target is not None and first is not None and target != first:
+                warn(
+                    f"{EXPORTER.of(signal)}: {signal} go by OTLP once, to {first.endpoint}; {name!r} beside "
+                    "it is ignored."
+                )
+            elif target is not None:
                 plans.append(ExporterPlan(signal, "otlp", target))
-        elif name.lower() == "none":
-            if len(names) > 1:
-                warn(f"{variable}: 'none' next to other exporters means nothing; it is ignored.")
-        elif find_entry_point(f"opentelemetry_{signal}_exporter", name) is None:
-            known = f"one that is installed ({entry_point_names(f'opentelemetry_{signal}_exporter')}) or none"
-            wrong_value(warn, variable, name, known, f"{signal} are not sent there")
-        else:
+        elif name != "none":
             plans.append(ExporterPlan(signal, name))
-    # Named twice, or by two names for the same, is still one.
+        elif len(names) > 1:
+            warn(f"{EXPORTER.of(signal)}: 'none' next to other exporters means nothing; it is ignored.")
+    # Named twice is still one.
     return list(dict.fromkeys(plans))

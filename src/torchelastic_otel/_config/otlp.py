@@ -12,33 +12,23 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from .._runtime.imports import entry_point_names, find_entry_point
-from .environment import Signal, Warn, read, read_number, wrong_value
-
-Protocol = Literal["grpc", "http/protobuf"]
-Compression = Literal["none", "gzip", "deflate"]
-
-CREDENTIAL_PROVIDERS = "opentelemetry_otlp_credential_provider"
-"""Entry point group of third parties' credentials."""
+from . import otlp_variables as v
+from .environment import Signal, Warn, wrong_value
 
 # Name resolvers of gRPC, which takes such targets in place of a URL.
 _GRPC_RESOLVERS = ("dns", "unix", "unix-abstract", "ipv4", "ipv6", "vsock", "xds", "passthrough")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 _GRPC_HEADER_NAME = re.compile(r"(?!.*-bin\Z)[0-9a-z_.-]+\Z")
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]*\Z")
-# No export should hang for longer; and it shows up values in milliseconds, as the specification has them.
-LONGEST_TIMEOUT_S = 600.0
-"""Longest accepted timeout for an export, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class OtlpTarget:
     """Where and how an OTLP exporter sends."""
 
-    protocol: Protocol
+    protocol: v.Protocol
     endpoint: str
     """The URL that is posted to, or gRPC's target."""
     insecure: bool = False
@@ -52,9 +42,9 @@ class OtlpTarget:
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     refused_headers: tuple[str, ...] = ()
     """Names of headers whose value no request can carry."""
-    timeout_s: float = 10.0
+    timeout_s: float = v.OTLP_TIMEOUT.default
     """Longest time for an export with its retries, in seconds."""
-    compression: Compression = "none"
+    compression: v.Compression = v.OTLP_COMPRESSION.default
     credential_provider: str = ""
     """Entry point that makes gRPC's credentials or HTTP's session; "" for none."""
     credential_variable: str = ""
@@ -62,7 +52,7 @@ class OtlpTarget:
 
 
 def plan_otlp(
-    signal: Signal, protocol: Protocol | None, environ: Mapping[str, str], warn: Warn
+    signal: Signal, protocol: v.Protocol | None, environ: Mapping[str, str], warn: Warn
 ) -> OtlpTarget | None:
     """Return the target for ``signal``; None, after a warning, if nothing may or can be sent there.
 
@@ -72,22 +62,22 @@ def plan_otlp(
         environ: the environment.
         warn: told what is wrong, once per variable.
     """
-    variable, text = first_set(environ, signal, "ENDPOINT")
+    variable, text = v.OTLP_ENDPOINT.given(environ, signal)
     try:
         scheme, url = _parse(text)
     except ValueError:
-        expected = "a URL such as http://collector:4318"
-        wrong_value(warn, variable, text, expected, "what would be sent there is not sent")
+        wrong_value(warn, variable, text, v.OTLP_ENDPOINT.kind.accepted, v.OTLP_ENDPOINT.instead)
         return None
-    protocol = protocol or _named_protocol(signal, environ, warn) or _protocol_for(text, scheme, url)
-    provider_variable, provider = _credential_provider(signal, protocol, environ)
+    protocol = protocol or v.OTLP_PROTOCOL.value(environ, warn, signal) or _protocol_for(text, scheme, url)
+    providers = v.GRPC_CREDENTIAL_PROVIDER if protocol == "grpc" else v.HTTP_CREDENTIAL_PROVIDER
+    provider_variable, provider = providers.given(environ, signal)
     if protocol == "grpc":
-        endpoint = text or "http://localhost:4317"
+        endpoint = text or f"http://localhost:{v.PORTS[protocol]}"
         insecure = _is_insecure(signal, environ, scheme, bool(provider), warn)
     else:
         if scheme not in ("", "http", "https"):
             expected = "a URL that begins with http:// or https://"
-            wrong_value(warn, variable, text, expected, "what would be sent there is not sent")
+            wrong_value(warn, variable, text, expected, v.OTLP_ENDPOINT.instead)
             return None
         if text and not scheme:
             warn(
@@ -98,9 +88,7 @@ def plan_otlp(
         insecure = not endpoint.startswith("https:")
     if protocol == "grpc" and insecure:
         provider = ""
-    if provider and find_entry_point(CREDENTIAL_PROVIDERS, provider) is None:
-        expected = f"one that is installed ({entry_point_names(CREDENTIAL_PROVIDERS)})"
-        wrong_value(warn, provider_variable, provider, expected, "what would need it is not sent")
+    if provider and not providers.value(environ, warn, signal):
         return None
     # Without TLS there is nothing to read; a gRPC credential provider brings its own.
     needs_no_files = insecure or (provider and protocol == "grpc")
@@ -117,21 +105,11 @@ def plan_otlp(
         key_file=files.key,
         headers=headers,
         refused_headers=refused,
-        timeout_s=_timeout_s(signal, environ, warn),
-        compression=_compression(signal, environ, warn),
+        timeout_s=v.OTLP_TIMEOUT.value(environ, warn, signal),
+        compression=v.OTLP_COMPRESSION.value(environ, warn, signal),
         credential_provider=provider,
         credential_variable=provider_variable,
     )
-
-
-def first_set(environ: Mapping[str, str], signal: Signal, what: str) -> tuple[str, str]:
-    """Return the name and value of the signal's own variable, or else of the one for all signals.
-
-    ``what`` is the last part of the name: ``ENDPOINT``, ``HEADERS``, ….
-    """
-    own, general = f"OTEL_EXPORTER_OTLP_{signal.upper()}_{what}", f"OTEL_EXPORTER_OTLP_{what}"
-    value = read(environ, own)
-    return (own, value) if value else (general, read(environ, general))
 
 
 def _parse(text: str) -> tuple[str, SplitResult]:
@@ -153,29 +131,18 @@ def _parse(text: str) -> tuple[str, SplitResult]:
     return scheme, url
 
 
-def _named_protocol(signal: Signal, environ: Mapping[str, str], warn: Warn) -> Protocol | None:
-    variable, value = first_set(environ, signal, "PROTOCOL")
-    if value.lower() == "grpc":
-        return "grpc"
-    if value.lower() == "http/protobuf":
-        return "http/protobuf"
-    if value:
-        wrong_value(warn, variable, value, "'grpc' or 'http/protobuf'", "the endpoint decides")
-    return None
-
-
-def _protocol_for(text: str, scheme: str, url: SplitResult) -> Protocol:
+def _protocol_for(text: str, scheme: str, url: SplitResult) -> v.Protocol:
     if not text or scheme in _GRPC_RESOLVERS:
         return "grpc"
-    if url.path in ("", "/") and url.port == 4317:
+    if url.path in ("", "/") and url.port == v.PORTS["grpc"]:
         return "grpc"
     return "http/protobuf"
 
 
 def _http_url(signal: Signal, variable: str, text: str, url: SplitResult) -> str:
     if not text:
-        return f"http://localhost:4318/v1/{signal}"
-    if variable == "OTEL_EXPORTER_OTLP_ENDPOINT":
+        return f"http://localhost:{v.PORTS['http/protobuf']}/v1/{signal}"
+    if variable == v.OTLP_ENDPOINT.name:
         url = url._replace(path=f"{url.path.rstrip('/')}/v1/{signal}")
     return url.geturl()
 
@@ -184,37 +151,27 @@ def _is_insecure(
     signal: Signal, environ: Mapping[str, str], scheme: str, credentials_provided: bool, warn: Warn
 ) -> bool:
     """Tell whether gRPC goes without TLS: never by accident, so what is contradictory or unsaid means TLS."""
-    variable, text = first_set(environ, signal, "ENDPOINT")
-    name, value = first_set(environ, signal, "INSECURE")
-    if value.lower() not in ("", "true", "false"):
-        wrong_value(warn, name, value, "true or false", "false is used")
-        value = "false"
-    insecure = value.lower() == "true"
+    variable, text = v.OTLP_ENDPOINT.given(environ, signal)
+    name, said = v.OTLP_INSECURE.given(environ, signal)
+    insecure = v.OTLP_INSECURE.value(environ, warn, signal)
     if scheme == "https":
         return False
-    if scheme == "http" and value and not insecure:
+    if scheme == "http" and said and not insecure:
         warn(
             f"{name}=false contradicts {variable}={text!r}; TLS is used. "
             f"Write https:// there, or leave {name} unset."
         )
         return False
     if scheme == "http" or not text:
-        return insecure or not value
-    files = [first_set(environ, signal, what)[1] for what in ("CERTIFICATE", "CLIENT_CERTIFICATE")]
-    if not (value or credentials_provided or any(files)):
+        return insecure or not said
+    files = [row.given(environ, signal)[1] for row in (v.OTLP_CERTIFICATE, v.OTLP_CLIENT_CERTIFICATE)]
+    if not (said or credentials_provided or any(files)):
         # The specification's default, which few expect.
         warn(
             f"{variable}={text!r} does not say whether to encrypt; TLS is used. "
             f"For a collector without TLS set {name}=true, or write http://host:port."
         )
     return insecure
-
-
-def _credential_provider(signal: Signal, protocol: Protocol, environ: Mapping[str, str]) -> tuple[str, str]:
-    stem = "OTEL_PYTHON_EXPORTER_OTLP_" + ("GRPC_" if protocol == "grpc" else "HTTP_")
-    own, general = f"{stem}{signal.upper()}_CREDENTIAL_PROVIDER", f"{stem}CREDENTIAL_PROVIDER"
-    value = read(environ, own)
-    return (own, value) if value else (general, read(environ, general))
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,12 +182,12 @@ class _TlsFiles:
 
 
 def _tls_files(
-    signal: Signal, protocol: Protocol, environ: Mapping[str, str], warn: Warn
+    signal: Signal, protocol: v.Protocol, environ: Mapping[str, str], warn: Warn
 ) -> _TlsFiles | None:
     """Return the TLS files, all of them usable; None after a warning, and then nothing may be sent."""
-    ca_variable, ca = first_set(environ, signal, "CERTIFICATE")
-    variable, certificate = first_set(environ, signal, "CLIENT_CERTIFICATE")
-    key_variable, key = first_set(environ, signal, "CLIENT_KEY")
+    ca_variable, ca = v.OTLP_CERTIFICATE.given(environ, signal)
+    variable, certificate = v.OTLP_CLIENT_CERTIFICATE.given(environ, signal)
+    key_variable, key = v.OTLP_CLIENT_KEY.given(environ, signal)
     # gRPC takes a file, HTTP a directory of hashed certificates as well.
     as_directory = protocol == "http/protobuf" and os.path.isdir(ca)
     ca_to_read = "" if as_directory else ca
@@ -280,13 +237,13 @@ def _unusable(warn: Warn, variable: str, path: str, reason: str) -> None:
 
 
 def _headers(
-    signal: Signal, protocol: Protocol, environ: Mapping[str, str], warn: Warn
+    signal: Signal, protocol: v.Protocol, environ: Mapping[str, str], warn: Warn
 ) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
     """Return the headers, and the names of those with a value that no request can carry.
 
     The warning counts entries and never quotes them: headers hold credentials.
     """
-    variable, text = first_set(environ, signal, "HEADERS")
+    variable, text = v.OTLP_HEADERS.given(environ, signal)
     headers: dict[str, str] = {}
     refused: list[str] = []
     wrong: list[str] = []
@@ -306,25 +263,6 @@ def _headers(
     if wrong:
         warn(
             f"{variable}: entry {', '.join(wrong)} cannot be sent as a header and is left out. "
-            "Write name=value pairs separated by commas, values percent-encoded and of printable ASCII."
+            f"Write {v.OTLP_HEADERS.kind.accepted}."
         )
     return tuple(headers.items()), tuple(name for name in refused if name not in headers)
-
-
-def _timeout_s(signal: Signal, environ: Mapping[str, str], warn: Warn) -> float:
-    variable, _ = first_set(environ, signal, "TIMEOUT")
-    return read_number(environ, variable, 10.0, LONGEST_TIMEOUT_S, warn, unit="seconds (not milliseconds)")
-
-
-def _compression(signal: Signal, environ: Mapping[str, str], warn: Warn) -> Compression:
-    variable, value = first_set(environ, signal, "COMPRESSION")
-    match value.lower():
-        case "gzip":
-            return "gzip"
-        case "deflate":
-            return "deflate"
-        case "" | "none":
-            pass
-        case _:
-            wrong_value(warn, variable, value, "gzip, deflate or none", "nothing is compressed")
-    return "none"

@@ -10,55 +10,13 @@ import os
 import socket
 import uuid
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from .._contract import SERVICE_NAME
 from .._values import clean_text
+from . import sdk_variables as v
 from .environment import read
-
-if TYPE_CHECKING:
-    pass
-
-# Kubernetes sets nothing of this by itself: the pod's manifest does (downward API), under names of its
-# author's choice. These are the usual ones; the first that is set counts.
-_KUBERNETES = {
-    "k8s.pod.name": ("K8S_POD_NAME", "KUBERNETES_POD_NAME", "MY_POD_NAME"),
-    "k8s.pod.uid": ("K8S_POD_UID", "KUBERNETES_POD_UID", "MY_POD_UID"),
-    "k8s.namespace.name": (
-        "K8S_NAMESPACE_NAME",
-        "K8S_NAMESPACE",
-        "K8S_POD_NAMESPACE",
-        "KUBERNETES_NAMESPACE",
-        "MY_POD_NAMESPACE",
-    ),
-    "k8s.node.name": ("K8S_NODE_NAME", "KUBERNETES_NODE_NAME", "MY_NODE_NAME"),
-    "k8s.container.name": ("K8S_CONTAINER_NAME",),
-    "k8s.job.name": ("K8S_JOB_NAME",),
-    "k8s.cluster.name": ("K8S_CLUSTER_NAME",),
-}
-# Usual as well, but other systems have variables of these names: they count inside of a pod only.
-_KUBERNETES_IN_A_POD = {
-    "k8s.pod.name": ("POD_NAME",),
-    "k8s.pod.uid": ("POD_UID",),
-    "k8s.namespace.name": ("POD_NAMESPACE", "NAMESPACE"),
-    "k8s.node.name": ("NODE_NAME",),
-    "k8s.container.name": ("CONTAINER_NAME",),
-}
-_SLURM = {
-    "slurm.job.id": ("SLURM_JOB_ID", "SLURM_JOBID"),
-    "slurm.job.name": ("SLURM_JOB_NAME",),
-    "slurm.job.partition": ("SLURM_JOB_PARTITION",),
-    "slurm.cluster.name": ("SLURM_CLUSTER_NAME",),
-    "slurm.node.name": ("SLURMD_NODENAME",),
-    "slurm.step.id": ("SLURM_STEP_ID", "SLURM_STEPID"),
-    "slurm.array.job.id": ("SLURM_ARRAY_JOB_ID",),
-    "slurm.array.task.id": ("SLURM_ARRAY_TASK_ID",),
-}
-_SLURM_NUMBERS = {
-    "slurm.restart.count": ("SLURM_RESTART_COUNT",),
-    "slurm.procid": ("SLURM_PROCID",),
-}
+from .schedulers import KUBERNETES, KUBERNETES_IN_A_POD, SLURM, SLURM_NUMBERS
 
 _instance: tuple[int, str] = (0, "")
 
@@ -75,10 +33,10 @@ def resource_attributes(environ: Mapping[str, str]) -> dict[str, str | int]:
         "process.pid": os.getpid(),
     }
     if read(environ, "KUBERNETES_SERVICE_HOST"):
-        attributes |= _first_set(environ, _KUBERNETES_IN_A_POD)
-    attributes |= _first_set(environ, _KUBERNETES)
-    attributes |= _first_set(environ, _SLURM)
-    for name, value in _first_set(environ, _SLURM_NUMBERS).items():
+        attributes |= _first_set(environ, KUBERNETES_IN_A_POD)
+    attributes |= _first_set(environ, KUBERNETES)
+    attributes |= _first_set(environ, SLURM)
+    for name, value in _first_set(environ, SLURM_NUMBERS).items():
         if value.isdecimal():
             attributes[name] = int(value)
     attributes |= users_attributes(environ)
@@ -106,7 +64,7 @@ def _first_set(environ: Mapping[str, str], table: Mapping[str, tuple[str, ...]])
 
 def attribute_items(environ: Mapping[str, str]) -> list[str]:
     # Not stripped: the SDK's words on an item quote it as it stands.
-    return [item for item in environ.get("OTEL_RESOURCE_ATTRIBUTES", "").split(",") if item.strip()]
+    return [item for item in v.RESOURCE_ATTRIBUTES.given(environ)[1].split(",") if item.strip()]
 
 
 def is_pair(item: str) -> bool:
@@ -117,7 +75,7 @@ def is_pair(item: str) -> bool:
 def users_attributes(environ: Mapping[str, str]) -> dict[str, str]:
     pairs = [item.partition("=") for item in attribute_items(environ) if is_pair(item)]
     attributes = {key.strip(): unquote(value.strip()) for key, _, value in pairs}
-    attributes["service.name"] = read(environ, "OTEL_SERVICE_NAME") or attributes.get("service.name", "")
+    attributes["service.name"] = v.SERVICE_NAME.given(environ)[1] or attributes.get("service.name", "")
     for name in ("service.name", "service.instance.id"):
         # Empty names nobody: the default must stand.
         if not attributes.get(name):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TypeVar
 
-from .._config.otlp import CREDENTIAL_PROVIDERS, OtlpTarget
+from .._config.otlp import OtlpTarget
+from .._config.otlp_variables import CREDENTIAL_PROVIDERS
 from .._runtime.guard import from_signal_handler
 from .._runtime.imports import find_entry_point, import_module
 

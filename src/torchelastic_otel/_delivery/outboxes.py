@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .._config.environment import BatchSettings, Signal, Warn
+from .._config.environment import Signal, Warn
+from .._config.limits import BatchSettings
 from .._runtime.guard import say_once
 from .backoff import Backoff
 from .disk_or_memory import DiskOrMemory

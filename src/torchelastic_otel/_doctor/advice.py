@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from .._config.environment import Signal, read
-from .._config.otlp import OtlpTarget, first_set
+from .._config import otlp_variables as v
+from .._config.environment import Signal
+from .._config.otlp import OtlpTarget
+from .._config.row import Variable
 from .._delivery.spool import destination_of
 from .network import Address, Listener, Proxy
 
@@ -18,7 +20,6 @@ Finding = tuple[str, str]
 """What is wrong, and what to do about it."""
 
 _NAMES = {"grpc": "gRPC", "http/protobuf": "HTTP"}
-_USUAL_PORTS = {"grpc": 4317, "http/protobuf": 4318}
 _DOUBLED_PATH = re.compile(r"(/v1/(?:traces|logs|metrics))/+v1/")
 _SIGNALS_PATH = re.compile(r"/v1/(traces|logs|metrics)/?\Z")
 # Words of OpenSSL, and of gRPC's BoringSSL.
@@ -48,11 +49,11 @@ class Advice:
         self._path = "/" + self._endpoint.partition("://")[2].partition("/")[2]
         self._host = address.host if address else self._endpoint
         self._where = str(address or self._endpoint)
-        self._variable = self._name("ENDPOINT")
+        self._variable, self._endpoint_given = v.OTLP_ENDPOINT.given(environ, signal)
 
-    def _name(self, part: str) -> str:
+    def _name(self, row: Variable[Any]) -> str:
         """Return the variable that counts, or would."""
-        return first_set(self._environ, self._signal, part)[0]
+        return row.given(self._environ, self._signal)[0]
 
     def other_signals_path(self) -> Finding | None:
         """Tell whether the endpoint is another signal's."""
@@ -71,7 +72,7 @@ class Advice:
                 f"The way to {self._where} is through the proxy in {proxy.variable}. {words}",
                 f"Correct {proxy.variable}, or add {self._host} to {proxy.exception}.",
             )
-        if not read(self._environ, self._variable):
+        if not self._endpoint_given:
             return (
                 f"{self._variable} is not set, so that {self._where} counts. {words}",
                 f"Set {self._variable} to your collector, such as http://collector:4318, or start one here.",
@@ -109,7 +110,7 @@ class Advice:
         if listener and listener.demands_certificate and not self._target.certificate_file:
             return (
                 f"{self._where} seems to demand a certificate of its clients, and none is set.",
-                f"Name it in {self._name('CLIENT_CERTIFICATE')}.",
+                f"Name it in {self._name(v.OTLP_CLIENT_CERTIFICATE)}.",
             )
         words = _words(answer)
         if not encrypted or answer.kind != "held" or not _TLS.search(words):
@@ -124,23 +125,23 @@ class Advice:
         if untrusted := _UNTRUSTED.search(words):
             return (
                 f"The certificate of {self._where} is not trusted: {untrusted[1].strip() or words}.",
-                f"Name the PEM file of the authority that issued it in {self._name('CERTIFICATE')}.",
+                f"Name the PEM file of the authority that issued it in {self._name(v.OTLP_CERTIFICATE)}.",
             )
         return (
             f"{self._where} and this client do not agree on TLS: {words}.",
-            f"Check {self._name('CERTIFICATE')} and {self._name('CLIENT_CERTIFICATE')}.",
+            f"Check {self._name(v.OTLP_CERTIFICATE)} and {self._name(v.OTLP_CLIENT_CERTIFICATE)}.",
         )
 
     def _protocol(self, listener: Listener | None) -> Finding | None:
         spoken = self._target.protocol
         if listener is None or listener.protocol in (None, spoken):
             return None
-        exporter = f"OTEL_{self._signal.upper()}_EXPORTER"
-        if "otlp_" in read(self._environ, exporter):
-            change = f"Write otlp in {exporter} and {listener.protocol} in OTEL_EXPORTER_OTLP_PROTOCOL"
+        exporter, names = v.EXPORTER.given(self._environ, self._signal)
+        if "otlp_" in names.lower():
+            change = f"Write otlp in {exporter} and {listener.protocol} in {v.OTLP_PROTOCOL.name}"
         else:
-            change = f"Set {self._name('PROTOCOL')}={listener.protocol}"
-        name, port = _NAMES[spoken], _USUAL_PORTS[spoken]
+            change = f"Set {self._name(v.OTLP_PROTOCOL)}={listener.protocol}"
+        name, port = _NAMES[spoken], v.PORTS[spoken]
         return (
             f"{self._where} speaks {_NAMES[str(listener.protocol)]}, and OTLP over {name} was sent to it.",
             f"{change}, or name the server's port for {name} (usually {port}) in {self._variable}.",
@@ -166,10 +167,10 @@ class Advice:
         if "ompress" in words:
             return (
                 f"{self._where} does not know the compression: {words}.",
-                f"Set {self._name('COMPRESSION')}=gzip or none.",
+                f"Set {self._name(v.OTLP_COMPRESSION)}=gzip or none.",
             )
-        off = f"OTEL_{self._signal.upper()}_EXPORTER=none"
-        other = f"OTEL_EXPORTER_OTLP_{self._signal.upper()}_ENDPOINT"
+        off = f"{v.EXPORTER.of(self._signal)}=none"
+        other = v.OTLP_ENDPOINT.of(self._signal)
         if self._target.protocol == "grpc":
             return (
                 f"{self._where} takes no {self._signal}: {words}.",
@@ -203,8 +204,8 @@ class Advice:
             )
         names = ", ".join(name for name, _ in self._target.headers) or "none"
         return (
-            f"{self._where} lets nobody in: {words}.",
-            f"Check the credentials in {self._name('HEADERS')} (headers there: {names}).",
+            f"{self._where} rejected the credentials: {words}.",
+            f"Check the credentials in {self._name(v.OTLP_HEADERS)} (headers there: {names}).",
         )
 
 

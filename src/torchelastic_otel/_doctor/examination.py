@@ -14,9 +14,12 @@ from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
 
-from .._config.environment import SIGNALS, Signal, read, sdk_disabled
+from .._config.environment import SIGNALS, Signal
 from .._config.exporters import ExporterPlan, plan_exporters
+from .._config.otlp_variables import EXPORTER, SDK_DISABLED
+from .._config.sdk_variables import CONFIG_FILE
 from .._config.settings import Settings, read_settings
+from .._config.variables import SPOOL_DIR
 from .._contract import DESTINATION
 from .._delivery.outbox import NAMES
 from .._delivery.spool import SpoolError, directory_of, on_network_filesystem, orphans
@@ -44,7 +47,7 @@ def examine(environ: Mapping[str, str]) -> Report:
         resource = dict(build_resource(environ, warnings.append).attributes)
         read_the_rest(environ, warnings.append)
         checks = [_torch(), _registration(), *oddities(environ)]
-        disabled = sdk_disabled(environ, warnings.append)
+        disabled = SDK_DISABLED.value(environ, warnings.append)
         declared = [] if disabled else _declared(environ)
         checks += declared
         plans: dict[Signal, list[ExporterPlan]] = {}
@@ -67,7 +70,7 @@ def examine(environ: Mapping[str, str]) -> Report:
     redact = Redactor(environ)
     return Report(
         about={"torchelastic-otel": __version__, "Python": f"{platform.python_version()} ({sys.executable})"},
-        settings=effective_settings(environ, plans, settings, resource, warnings),
+        settings=effective_settings(environ, plans, settings, resource),
         checks=tuple(
             replace(check, message=redact(check.message), advice=redact(check.advice)) for check in checks
         ),
@@ -84,10 +87,10 @@ def _signal(
     *,
     disabled: bool,
 ) -> list[Check]:
-    variable = f"OTEL_{signal.upper()}_EXPORTER"
+    variable, names = EXPORTER.given(environ, signal)
     if disabled:
-        return [Check(signal, "off", "Off, by OTEL_SDK_DISABLED.")]
-    if not plans and read(environ, variable).lower() == "none":
+        return [Check(signal, "off", f"Off, by {SDK_DISABLED.name}.")]
+    if not plans and names.lower() == "none":
         return [Check(signal, "off", f"Off, by {variable}.")]
     if not plans:
         reasons = said or [f"{variable} names no exporter that can be used."]
@@ -102,16 +105,16 @@ def _signal(
 
 def _nothing_is_sent(*, disabled: bool) -> Check:
     if disabled:
-        what, advice = "OTEL_SDK_DISABLED=true", "Unset OTEL_SDK_DISABLED."
+        what, advice = f"{SDK_DISABLED.name}=true", f"Unset {SDK_DISABLED.name}."
     else:
         what = "all signals have the exporter none"
-        advice = "Unset OTEL_TRACES_EXPORTER, OTEL_LOGS_EXPORTER or OTEL_METRICS_EXPORTER."
+        advice = f"Unset {', '.join(EXPORTER.names[:-1])} or {EXPORTER.names[-1]}."
     return Check("configuration", "problem", f"Nothing is sent: {what}.", advice)
 
 
 def _declared(environ: Mapping[str, str]) -> list[Check]:
     """Look at ``OTEL_CONFIG_FILE``; the first check is ``ok`` if it counts in place of the variables."""
-    path = read(environ, "OTEL_CONFIG_FILE")
+    _, path = CONFIG_FILE.given(environ)
     if not path:
         return []
     try:
@@ -127,11 +130,11 @@ def _declared(environ: Mapping[str, str]) -> list[Check]:
             Check(
                 "configuration",
                 "ok",
-                f"{path} (OTEL_CONFIG_FILE) can be read and says where telemetry goes, in place of the other "
-                "variables. No probe is sent there.",
+                f"{path} ({CONFIG_FILE.name}) can be read and says where telemetry goes, in place of the "
+                "other variables. No probe is sent there.",
             )
         ]
-    message = f"OTEL_CONFIG_FILE={path} cannot be used ({why}); the other variables count."
+    message = f"{CONFIG_FILE.name}={path} cannot be used ({why}); the other variables count."
     return [Check("configuration", "warning", message, f"{advice}, or unset the variable.")]
 
 
@@ -167,7 +170,7 @@ def _registration() -> Check:
 def _spool(settings: Settings, environ: Mapping[str, str]) -> list[Check]:
     directory = directory_of(settings.spool_dir, environ)
     if directory is None:
-        message = "Off, by TORCHELASTIC_OTEL_SPOOL_DIR: what is not delivered when a process ends is lost."
+        message = f"Off, by {SPOOL_DIR.name}: what is not delivered when a process ends is lost."
         return [Check("spool", "off", message)]
     lost = "What is not delivered when a process ends would be lost."
     try:
@@ -176,7 +179,7 @@ def _spool(settings: Settings, environ: Mapping[str, str]) -> list[Check]:
     except SpoolError as error:
         return [Check("spool", "warning", str(error), lost)]
     if refused:
-        return [Check("spool", "warning", refused, f"Name another in TORCHELASTIC_OTEL_SPOOL_DIR. {lost}")]
+        return [Check("spool", "warning", refused, f"Name another in {SPOOL_DIR.name}. {lost}")]
     kind = on_network_filesystem(directory)
     if kind:
         return [
@@ -184,7 +187,7 @@ def _spool(settings: Settings, environ: Mapping[str, str]) -> list[Check]:
                 "spool",
                 "warning",
                 f"{directory} is on a network file system ({kind}), where a job can come to wait for it.",
-                "Name a directory on the node's own disk in TORCHELASTIC_OTEL_SPOOL_DIR.",
+                f"Name a directory on the node's own disk in {SPOOL_DIR.name}.",
             ),
             *waiting,
         ]

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from .._config.environment import read
-from .._config.otlp import OtlpTarget, Protocol
+from .._config.otlp import OtlpTarget
+from .._config.otlp_variables import Protocol
 
 _TIMEOUT_S = 3.0
 # gRPC takes only these spellings, in this order.

@@ -221,7 +221,7 @@ class Bridge:
             if self._retired:
                 return
             try:
-                settled = engine.settle(time.time_ns())
+                settled = engine.tick(time.time_ns())
                 if self._telemetry is not None:
                     self._telemetry.commit()
                     self._telemetry.publish()

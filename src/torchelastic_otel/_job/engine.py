@@ -201,13 +201,13 @@ class Engine:
 
     # Time
 
-    def settle(self, now_ns: int) -> bool:
+    def tick(self, now_ns: int) -> bool:
         """End the spans that waited long enough for torch's last event; True if none waits any more."""
-        settled = True
+        waits = False
         for job in self._jobs():
-            job.settle(now_ns)
-            settled = settled and job.settled
-        return settled
+            job.tick(now_ns)
+            waits = waits or not job.no_span_waits
+        return not waits
 
     def close(self, uncaught: f.Raised | None) -> None:
         """End every job: the process ends. ``uncaught`` is the exception that ends it."""

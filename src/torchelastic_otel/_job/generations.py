@@ -13,7 +13,7 @@ from .measures import JobMeasures
 from .output import OpenSpan, Output
 from .records import Records
 from .verdict import Failure, first_failure_attributes, raised_attributes
-from .worker_group import SETTLE_NS, Group, Worker, open_group
+from .worker_group import LAST_EVENT_WITHIN_NS, Group, Worker, open_group
 
 
 class Generations:
@@ -91,7 +91,7 @@ class Generations:
         """Record deaths, collateral ones too; a restart counts from the first of the others."""
         first = first_failure_attributes(self.group.first_deaths) if self.group is not None else {}
         for worker, failure in failures:
-            self._records.failure(failure, first, time_ns, worker.span)
+            self._records.failure(failure, first, worker.span)
             if not failure.collateral:
                 self._failed_since_ns = self._failed_since_ns or time_ns
                 self._measures.worker_failed(failure.attributes, time_ns, worker.span.context)
@@ -125,12 +125,12 @@ class Generations:
         """The generation is over, and no more is heard of it."""
         if self.group is not None:
             self.group.end(time_ns)
-            self.group.settle()
+            self.group.end_worker_spans()
 
-    def settle(self, now_ns: int) -> None:
+    def tick(self, now_ns: int) -> None:
         """End the spans of workers that ended a while ago: torch's last event may come minutes later."""
         if self.group is not None:
-            self.group.settle(now_ns - SETTLE_NS)
+            self.group.end_worker_spans(now_ns - LAST_EVENT_WITHIN_NS)
 
     def _tell_restart(self, group: Group, restart: RestartStarted, time_ns: int) -> None:
         cause = restart_cause(restart)

@@ -88,9 +88,9 @@ class Job:
         return self._launcher.verdict is not None
 
     @property
-    def settled(self) -> bool:
+    def no_span_waits(self) -> bool:
         """Whether no ended worker's span waits for torch's last event."""
-        return self._group is None or self._group.settled
+        return self._group is None or self._group.no_span_waits
 
     @property
     def _group(self) -> Group | None:
@@ -111,10 +111,10 @@ class Job:
         """Count the workers that run by now."""
         self._measures.follow(self._group, time_ns)
 
-    def settle(self, now_ns: int) -> None:
+    def tick(self, now_ns: int) -> None:
         """Count the time until now, and end the spans of workers that ended a while ago."""
         self._measures.tick(now_ns)
-        self._generations.settle(now_ns)
+        self._generations.tick(now_ns)
 
     # The launcher
 
@@ -184,7 +184,7 @@ class Job:
         self._launcher.run_ended(
             fact,
             rendezvous_failure=self._rendezvous.failure,
-            first_deaths=self._group.first_deaths if self._group is not None else [],
+            culprits=self._group.culprits if self._group is not None else [],
             watchdog_victims=self._group.watchdog_victims if self._group is not None else [],
             restarts=self._generations.restarts,
         )
@@ -279,8 +279,11 @@ class Job:
         else:
             self._generations.tell_failures(group.exited(fact), fact.time_ns)
 
-    def workers_stopping(self) -> None:
+    def workers_stopping(self, time_ns: int) -> None:
         """The agent begins to stop what still runs of the generation."""
+        if self._group is not None and self._launcher.stop_signal is None:
+            # Of a signal that reached the launcher nobody knows when it reached the workers.
+            self._group.stopping(time_ns)
         self._launcher.stopping_workers()
 
     def workers_stopped(self, fact: f.WorkersStopped) -> None:
@@ -311,7 +314,9 @@ class Job:
         """Record torch's event: as a log record, and on the span that it belongs to."""
         self.heard(event.time_ns)
         span = self._span_of(event)
-        self._weigh(event)
+        known = self._known_of(event)
+        if known:
+            event.severity = severity_of(event.kind, event.state, *known)
         self._records.record(event, span)
 
     def _span_of(self, event: Event) -> OpenSpan:
@@ -323,26 +328,26 @@ class Job:
                 return worker.span
         return self.agent
 
-    def _weigh(self, event: Event) -> None:
-        """Correct torch's word by what is known better."""
+    def _known_of(self, event: Event) -> list[Known]:
+        """Return what is known better than by torch's word; of collateral the event is told, too."""
         known: list[Known] = []
-        if event.kind is Kind.RENDEZVOUS and event.state == "FAILED":
+        if event.state != "FAILED":
+            return known
+        if event.kind is Kind.RENDEZVOUS:
             if self._rendezvous.attempt is not None:
                 known.append(Known.JOINING)
             no_failure = event.body.startswith((words.SIGNAL_EXCEPTION, words.GRACEFUL_EXIT))
             if no_failure or self._launcher.stop_signal is not None:
                 known.append(Known.STOPPED)
-        elif event.kind is Kind.AGENT and event.state == "FAILED":
-            if self._launcher.let_go:
-                known.append(Known.STOPPED)
-        elif event.kind is Kind.WORKER and event.state == "FAILED" and self._group is not None:
+        elif event.kind is Kind.AGENT and self._launcher.let_go:
+            known.append(Known.STOPPED)
+        elif event.kind is Kind.WORKER and self._group is not None:
             worker = self._group.worker_of(event)
             if worker is not None and worker.failure is not None and worker.failure.collateral:
                 known.append(Known.COLLATERAL)
                 event.body = worker.failure.sentence
                 event.attributes[c.COLLATERAL] = True
-        if known:
-            event.severity = severity_of(event.kind, event.state, *known)
+        return known
 
     def torch_said_agent_failed(self, event: Event) -> None:
         """After a signal torch leaves the rendezvous alone: this event is the launcher's last word."""

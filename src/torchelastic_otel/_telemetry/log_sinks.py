@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk._logs import ReadableLogRecord
     from opentelemetry.sdk.resources import Resource
 
-    from .._config.environment import LogLimits
+    from .._config.limits import LogLimits
     from .._delivery.outbox import Outbox
 
 _uids = itertools.count(1)

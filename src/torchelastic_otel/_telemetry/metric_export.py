@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .._config.environment import Warn, read, wrong_value
+from .._config.environment import Warn
+from .._config.sdk_variables import METRICS_HISTOGRAM_AGGREGATION, METRICS_TEMPORALITY
 from .._delivery.encoding import encode_metrics
 
 if TYPE_CHECKING:
@@ -34,12 +35,10 @@ def metric_exporter(put: Put, warn: Warn) -> MetricExporter:
         put: takes the requests, as ``Outbox.keep_metrics`` does.
         warn: told what is wrong in the two variables that it reads.
     """
+    last_only = METRICS_TEMPORALITY.value(os.environ, warn) == "cumulative"
     aggregation = _aggregation(warn)
     from opentelemetry.exporter.otlp.proto.common._internal.metrics_encoder import OTLPMetricExporterMixin
     from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult
-
-    preference = read(os.environ, "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE").lower()
-    last_only = preference not in ("delta", "lowmemory")
 
     class OutboxExporter(MetricExporter, OTLPMetricExporterMixin):
         def __init__(self) -> None:
@@ -75,17 +74,8 @@ def view_without_random() -> View:
 
 
 def _aggregation(warn: Warn) -> dict[str, Any]:
-    """Check the two variables of metric exporters; return arguments where versions read them differently."""
-    name = "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE"
-    value = read(os.environ, name)
-    if value.lower() not in ("", "cumulative", "delta", "lowmemory"):
-        wrong_value(warn, name, value, "cumulative, delta or lowmemory", "cumulative is used")
-    name = "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION"
-    value = read(os.environ, name)
-    if value.lower() not in ("", "explicit_bucket_histogram", "base2_exponential_bucket_histogram"):
-        expected = "explicit_bucket_histogram or base2_exponential_bucket_histogram"
-        wrong_value(warn, name, value, expected, "explicit_bucket_histogram is used")
-    if value.lower() != "base2_exponential_bucket_histogram":
+    """Return arguments where versions of the SDK read the variable differently."""
+    if METRICS_HISTOGRAM_AGGREGATION.value(os.environ, warn) == "explicit_bucket_histogram":
         return {}
     from opentelemetry.sdk.metrics import Histogram
     from opentelemetry.sdk.metrics.view import ExponentialBucketHistogramAggregation

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from .._config.environment import Warn, read
+from .._config.environment import Warn
 from .._config.resource import attribute_items, is_pair, resource_attributes, users_attributes
+from .._config.sdk_variables import RESOURCE_ATTRIBUTES, RESOURCE_DETECTORS
 from .._runtime.guard import say_once
-from .._runtime.imports import entry_point_names, find_entry_point
 from .._values import clean_text
 
 if TYPE_CHECKING:
@@ -50,23 +50,18 @@ def _malformed(environ: Mapping[str, str], warn: Warn) -> set[str]:
     if malformed:
         shown = ", ".join(repr(item.strip()) for item in sorted(malformed))
         warn(
-            f"OTEL_RESOURCE_ATTRIBUTES: {shown} is left out, since it is not of the form name=value. "
+            f"{RESOURCE_ATTRIBUTES.name}: {shown} is left out, since it is not of the form name=value. "
             "Separate the pairs by commas, and write a comma inside of a value as %2C."
         )
     # The SDK complains about what a trailing comma leaves, too, which is harmless.
-    blank = {item for item in environ.get("OTEL_RESOURCE_ATTRIBUTES", "").split(",") if not item.strip()}
+    blank = {item for item in RESOURCE_ATTRIBUTES.given(environ)[1].split(",") if not item.strip()}
     return malformed | blank
 
 
 def _unknown_detectors(environ: Mapping[str, str], warn: Warn) -> set[str]:
-    variable, group = "OTEL_EXPERIMENTAL_RESOURCE_DETECTORS", "opentelemetry_resource_detector"
-    names = {name.strip() for name in read(environ, variable).split(",")}
-    unknown = {name for name in names - {"", "*"} if find_entry_point(group, name) is None}
-    if unknown:
-        shown = ", ".join(map(repr, sorted(unknown)))
-        known = entry_point_names(group)
-        warn(f"{variable}: {shown} is not installed and is left out. Installed are: {known}.")
-    return unknown | {""}
+    known = RESOURCE_DETECTORS.value(environ, warn)
+    given = {name.strip() for name in RESOURCE_DETECTORS.given(environ)[1].split(",")}
+    return {*given, ""} - set(known)
 
 
 @contextmanager

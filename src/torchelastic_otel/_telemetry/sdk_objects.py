@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from .._config.environment import Warn, read, read_limit, wrong_value
+from .._config import sdk_variables as v
+from .._config.environment import Warn
+from .._config.row import Variable
 from .._runtime.guard import from_signal_handler
-from .._runtime.imports import entry_point_names, find_entry_point, importing
+from .._runtime.imports import find_entry_point, importing
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.metrics import ExemplarFilter
@@ -32,7 +33,7 @@ def import_trace_sdk() -> None:
         try:
             import opentelemetry.sdk.trace
         except ValueError:
-            name = "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT"
+            name = v.SPAN_ATTRIBUTE_COUNT_LIMIT.name
             value = os.environ.pop(name, None)
             if value is None:
                 raise
@@ -51,44 +52,22 @@ def sampler_from_env(environ: Mapping[str, str], warn: Warn) -> Sampler:
     import_trace_sdk()
     from opentelemetry.sdk.trace import sampling
 
+    name = v.TRACES_SAMPLER.value(environ, warn)
     fixed = {
-        "": sampling.DEFAULT_ON,
         "parentbased_always_on": sampling.DEFAULT_ON,
         "parentbased_always_off": sampling.DEFAULT_OFF,
         "always_on": sampling.ALWAYS_ON,
         "always_off": sampling.ALWAYS_OFF,
     }
-    name = read(environ, "OTEL_TRACES_SAMPLER")
-    if name.lower() in fixed:
-        return fixed[name.lower()]
-    if name.lower() == "traceidratio":
-        return sampling.TraceIdRatioBased(_ratio(environ, warn))
-    if name.lower() == "parentbased_traceidratio":
-        return sampling.ParentBasedTraceIdRatio(_ratio(environ, warn))
-    sampler = _third_party(
-        "OTEL_TRACES_SAMPLER",
-        name,
-        "opentelemetry_traces_sampler",
-        sampling.Sampler,
-        "parentbased_always_on is used",
-        warn,
-        environ.get("OTEL_TRACES_SAMPLER_ARG"),
-    )
+    if name in fixed:
+        return fixed[name]
+    if name == "traceidratio":
+        return sampling.TraceIdRatioBased(v.TRACES_SAMPLER_ARG.value(environ, warn))
+    if name == "parentbased_traceidratio":
+        return sampling.ParentBasedTraceIdRatio(v.TRACES_SAMPLER_ARG.value(environ, warn))
+    argument = environ.get(v.TRACES_SAMPLER_ARG.name)
+    sampler = _third_party(v.TRACES_SAMPLER, v.SAMPLERS, name, sampling.Sampler, warn, argument)
     return sampler if isinstance(sampler, sampling.Sampler) else sampling.DEFAULT_ON
-
-
-def _ratio(environ: Mapping[str, str], warn: Warn) -> float:
-    value = read(environ, "OTEL_TRACES_SAMPLER_ARG")
-    if not value:
-        return 1.0
-    try:
-        ratio = float(value)
-    except ValueError:
-        ratio = math.nan
-    if not 0 <= ratio <= 1:
-        wrong_value(warn, "OTEL_TRACES_SAMPLER_ARG", value, "a ratio from 0 to 1", "1.0 is used")
-        return 1.0
-    return ratio
 
 
 def id_generator_from_env(environ: Mapping[str, str], warn: Warn) -> IdGenerator | None:
@@ -96,40 +75,31 @@ def id_generator_from_env(environ: Mapping[str, str], warn: Warn) -> IdGenerator
 
     None if it is unset, ``random``, or wrong: the caller then makes the ids.
     """
-    name = read(environ, "OTEL_PYTHON_ID_GENERATOR")
-    if name.lower() in ("", "random"):
+    name = v.ID_GENERATOR.value(environ, warn)
+    if name == v.ID_GENERATOR.default:
         return None
     import_trace_sdk()
     from opentelemetry.sdk.trace.id_generator import IdGenerator
 
-    generator = _third_party(
-        "OTEL_PYTHON_ID_GENERATOR",
-        name,
-        "opentelemetry_id_generator",
-        IdGenerator,
-        "the default is used",
-        warn,
-    )
+    generator = _third_party(v.ID_GENERATOR, v.ID_GENERATORS, name, IdGenerator, warn)
     return generator if isinstance(generator, IdGenerator) else None
 
 
 def _third_party(
-    variable: str, name: str, group: str, kind: type, consequence: str, warn: Warn, *arguments: object
+    row: Variable[str], group: str, name: str, kind: type, warn: Warn, *arguments: object
 ) -> Any:
     """Make the installed component ``name``, which must be a ``kind``; None after a warning."""
     point = find_entry_point(group, name)
-    if point is None:
-        wrong_value(warn, variable, name, f"one that is installed ({entry_point_names(group)})", consequence)
-        return None
+    consequence = row.consequence(row.default)
     try:
-        made = point.load()(*arguments)
+        made = point.load()(*arguments) if point else None
     except Exception as error:
         if from_signal_handler(error):
             raise
-        warn(f"{variable}={name!r} cannot be used ({type(error).__name__}: {error}); {consequence}.")
+        warn(f"{row.name}={name!r} cannot be used ({type(error).__name__}: {error}); {consequence}.")
         return None
     if not isinstance(made, kind):
-        warn(f"{variable}={name!r} cannot be used (it is no {kind.__name__}); {consequence}.")
+        warn(f"{row.name}={name!r} cannot be used (it is no {kind.__name__}); {consequence}.")
         return None
     return made
 
@@ -141,15 +111,12 @@ def exemplar_filter_from_env(environ: Mapping[str, str], warn: Warn) -> Exemplar
     """
     from opentelemetry.sdk import metrics
 
-    filters: dict[str, Callable[[], ExemplarFilter]] = {
+    filters: dict[v.ExemplarFilter, Callable[[], ExemplarFilter]] = {
         "trace_based": metrics.TraceBasedExemplarFilter,
         "always_on": metrics.AlwaysOnExemplarFilter,
         "always_off": metrics.AlwaysOffExemplarFilter,
     }
-    name = read(environ, "OTEL_METRICS_EXEMPLAR_FILTER")
-    if name.lower() not in ("", *filters):
-        wrong_value(warn, "OTEL_METRICS_EXEMPLAR_FILTER", name, ", ".join(filters), "trace_based is used")
-    return filters.get(name.lower(), metrics.TraceBasedExemplarFilter)()
+    return filters[v.METRICS_EXEMPLAR_FILTER.value(environ, warn)]()
 
 
 def span_limits_from_env(environ: Mapping[str, str], warn: Warn) -> SpanLimits:
@@ -157,20 +124,18 @@ def span_limits_from_env(environ: Mapping[str, str], warn: Warn) -> SpanLimits:
     import_trace_sdk()
     from opentelemetry.sdk.trace import SpanLimits
 
-    def limit(name: str, default: int | None) -> int:
+    def limit(row: Variable[int] | Variable[int | None]) -> int:
         # A None would send SpanLimits to the environment again, where it raises.
-        value = read_limit(environ, name, default, warn)
+        value = row.value(environ, warn)
         return SpanLimits.UNSET if value is None else value
 
-    attributes = limit("OTEL_ATTRIBUTE_COUNT_LIMIT", 128)
-    length = read_limit(environ, "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", None, warn)
     return SpanLimits(
-        max_attributes=attributes,
-        max_events=limit("OTEL_SPAN_EVENT_COUNT_LIMIT", 128),
-        max_links=limit("OTEL_SPAN_LINK_COUNT_LIMIT", 128),
-        max_span_attributes=limit("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", attributes),
-        max_event_attributes=limit("OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT", attributes),
-        max_link_attributes=limit("OTEL_LINK_ATTRIBUTE_COUNT_LIMIT", attributes),
-        max_attribute_length=SpanLimits.UNSET if length is None else length,
-        max_span_attribute_length=limit("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", length),
+        max_attributes=limit(v.ATTRIBUTE_COUNT_LIMIT),
+        max_events=limit(v.SPAN_EVENT_COUNT_LIMIT),
+        max_links=limit(v.SPAN_LINK_COUNT_LIMIT),
+        max_span_attributes=limit(v.SPAN_ATTRIBUTE_COUNT_LIMIT),
+        max_event_attributes=limit(v.EVENT_ATTRIBUTE_COUNT_LIMIT),
+        max_link_attributes=limit(v.LINK_ATTRIBUTE_COUNT_LIMIT),
+        max_attribute_length=limit(v.ATTRIBUTE_VALUE_LENGTH_LIMIT),
+        max_span_attribute_length=limit(v.SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT),
     )

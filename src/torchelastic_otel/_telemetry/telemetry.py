@@ -12,7 +12,9 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from .. import _contract as c
-from .._config import environment as env
+from .._config.environment import SIGNALS
+from .._config.limits import log_limits, metric_export_interval_s
+from .._config.otlp_variables import SDK_DISABLED
 from .._config.settings import Settings
 from .._delivery.outboxes import Outboxes
 from .._values import clean_all
@@ -60,7 +62,7 @@ class Telemetry:
     ) -> None:
         self._environ = environ
         self._warn = warn
-        self.disabled = env.sdk_disabled(environ, warn)
+        self.disabled = SDK_DISABLED.value(environ, warn)
         self.exports_spans = True
         given = providers or Providers()
         found = global_providers()
@@ -134,7 +136,7 @@ class Telemetry:
         return OwnLogs(outbox, batchers, self._readable) if outbox is not None or batchers else None
 
     def _readable(self) -> ReadableRecords:
-        return ReadableRecords(self.resource, env.log_limits_from_env(self._environ, self._warn))
+        return ReadableRecords(self.resource, log_limits(self._environ, self._warn))
 
     def _export_logs(self, exporter: Any) -> Export[Event]:
         return export_by(exporter, self._readable().batch)
@@ -151,7 +153,7 @@ class Telemetry:
         flusher = Flusher(
             "metrics",
             lambda: own_meter_provider(plans, outbox, self._environ, self._warn, self.resource),
-            env.metric_export_interval_s(self._environ, self._warn),
+            metric_export_interval_s(self._environ, self._warn),
         )
         self._flushers.append(flusher)
         return Meter(flusher)
@@ -235,7 +237,7 @@ class Telemetry:
     def begin_counts(self) -> None:
         """Take the bridge's own counters at zero, so that the first loss is an increase."""
         known = {c.RUN_ID: self.run_id} if self.run_id else {}
-        for signal, name in itertools.product(env.SIGNALS, c.DELIVERY_METRICS.values()):
+        for signal, name in itertools.product(SIGNALS, c.DELIVERY_METRICS.values()):
             self.measure(name, 0, {**known, c.OTEL_SIGNAL: signal})
 
     # On its way

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .._config import environment as env
 from .._config.exporters import plan_exporters
+from .._config.limits import BatchSettings, batch_settings
 from .batcher import Batcher, Export
 from .exporters import load_exporter
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .._delivery.outbox import Outbox
     from .._delivery.outboxes import Outboxes
 
-_AT_ONCE = env.BatchSettings(delay_s=0.0, max_batch=1, max_queue=1024)
+_AT_ONCE = BatchSettings(delay_s=0.0, max_batch=1, max_queue=1024)
 
 
 class WaysOut:
@@ -41,7 +41,7 @@ class WaysOut:
         outbox: Outbox | None = None
         batchers: list[Batcher[Any]] = []
         for plan in plan_exporters(signal, self._environ, self._warn):
-            settings = env.batch_settings(signal, self._environ, self._warn)
+            settings = batch_settings(signal, self._environ, self._warn)
             if plan.otlp is not None and outbox is None:
                 outbox = self._outboxes.outbox(signal, plan.otlp, settings)
                 continue
