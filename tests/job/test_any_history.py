@@ -15,6 +15,7 @@ from tests.support.job_world import World, running
 from torchelastic_otel import _contract as c
 from torchelastic_otel._config.settings import Settings
 from torchelastic_otel._job import facts as f
+from torchelastic_otel._job.event import INFO
 from torchelastic_otel._job.severity import TABLE
 
 Step = Callable[[World], object]
@@ -168,7 +169,7 @@ def test_every_fact_may_happen() -> None:
     assert {kind.__name__ for kind in FACTS} == {kind.__name__ for kind in f.Fact.__subclasses__()}
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(HISTORIES)
 def test_each_span_ends_once(steps: list[Step]) -> None:
     """None is left open when the process ends, none is ended a second time, all in time."""
@@ -182,7 +183,7 @@ def test_each_span_ends_once(steps: list[Step]) -> None:
 def test_each_record_has_a_severity_of_the_table_and_a_span(steps: list[Step]) -> None:
     """Whatever it tells."""
     world = happened(steps, settings=Settings(heartbeats="log"))
-    known = {severity for *_, severity in TABLE} | {9}
+    known = {severity for *_, severity in TABLE} | {INFO}
     assert {record.severity for record in world.records} <= known
     spans = {(span.context.trace_id, span.context.span_id) for span in world.output.started} | {(0, 0)}
     assert {(record.trace_id, record.span_id) for record in world.records} <= spans
@@ -210,7 +211,7 @@ def test_a_worker_dies_once(steps: list[Step]) -> None:
     assert set(deaths.values()) <= {1}
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(HISTORIES, HISTORIES)
 def test_nothing_is_an_error_after_the_end(steps: list[Step], late: list[Step]) -> None:
     """The keep-alive's thread, and callers in other threads, go on."""
