@@ -249,15 +249,7 @@ class Job:
 
     def torch_said_worker_started(self, event: Event, local_rank: int, known: Attributes) -> None:
         """Torch's event alone says that a worker has started; ``known`` is what it says of the worker."""
-        rank, size = event.attributes.get(c.GROUP_RANK), event.attributes.get(c.GROUP_WORLD_SIZE)
-        generation = f.WorkersStarting(
-            0,
-            event.time_ns,
-            [],
-            group_rank=rank if isinstance(rank, int) else None,
-            group_world_size=size if isinstance(size, int) else None,
-        )
-        self._generations.announced(local_rank, generation, known)
+        self._generations.announced(event, local_rank, known)
         role = event.attributes.get(c.ROLE)
         self._measures.known(role=role if isinstance(role, str) else None)
         self._measures.workers_started(event.time_ns)
