@@ -6,7 +6,8 @@ import re
 
 from .. import _contract as c
 from .._values import Attributes, clean_text, decode
-from .torch_words import NO_ERROR_FILE
+from .event import Event
+from .torch_words import GRACEFUL_EXIT, NO_ERROR_FILE, SIGNAL_EXCEPTION
 
 _EXCEPTION = re.compile(r"([^\W\d][\w.]*(?:<locals>\.[\w.]+)*)(?:: |:?$)", re.DOTALL)
 _HEADER = re.compile(r"(?:\A|(?<=\n\n))Traceback \(most recent call last\):\n")
@@ -56,3 +57,9 @@ def exception_from_traceback(text: str, attributes: Attributes) -> None:
         if message:
             attributes[c.EXCEPTION_MESSAGE] = clean_text(message)
         return
+
+
+def tells_no_failure(event: Event) -> bool:
+    """Tell whether a FAILED event is no failure of the job: a signal stops it, or its node is let go."""
+    words = (SIGNAL_EXCEPTION, GRACEFUL_EXIT)
+    return event.attributes.get(c.ERROR_TYPE) in words or event.body.startswith(words)

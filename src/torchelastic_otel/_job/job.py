@@ -11,8 +11,8 @@ from .. import _contract as c
 from .._values import Attributes, present
 from . import facts as f
 from . import sentences
-from . import torch_words as words
 from .event import Event, Kind
+from .exceptions import tells_no_failure
 from .generations import Generations
 from .identity import TraceIdentity
 from .launcher import Launcher
@@ -21,7 +21,7 @@ from .output import OpenSpan, Output
 from .records import Records
 from .rendezvous import Rendezvous, round_of
 from .severity import Known, severity_of
-from .verdict import Verdict
+from .verdict import Failure, Verdict
 
 if TYPE_CHECKING:
     from .._config.settings import Settings
@@ -95,6 +95,10 @@ class Job:
     @property
     def _group(self) -> Group | None:
         return self._generations.group
+
+    @property
+    def _watchdog_victims(self) -> list[Failure]:
+        return self._group.watchdog_victims if self._group is not None else []
 
     def worker_contexts(self) -> dict[int, dict[str, str]]:
         """Return, by local rank, the environment variables that carry each worker's span context."""
@@ -185,16 +189,15 @@ class Job:
             fact,
             rendezvous_failure=self._rendezvous.failure,
             culprits=self._group.culprits if self._group is not None else [],
-            watchdog_victims=self._group.watchdog_victims if self._group is not None else [],
+            watchdog_victims=self._watchdog_victims,
             restarts=self._generations.restarts,
         )
         self._generations.over(fact.time_ns)
         self._measures.run_ended()
 
     def torch_said_run_ended(self, event: Event) -> None:
-        """Torch's event alone says so. SUCCEEDED is that run returned, not that its workers did well."""
-        failed = event.state == "FAILED"
-        self._launcher.told(Verdict(c.OUTCOME_FAILED, event.body) if failed else None)
+        """Torch's event alone says so."""
+        self._launcher.torch_said_run_ended(event, self._watchdog_victims)
         self.finish(event.time_ns, told=True)
 
     def rendezvous_closed(self, fact: f.JobEnded) -> None:
@@ -230,7 +233,8 @@ class Job:
     def torch_said_join_failed(self, event: Event) -> None:
         """Torch's event alone says that this node could not join."""
         error = {k: v for k, v in event.attributes.items() if k.startswith(("exception.", "error."))}
-        self._rendezvous.over(event.time_ns, Verdict(c.OUTCOME_FAILED, event.body, error))
+        outcome = c.OUTCOME_TERMINATED if tells_no_failure(event) else c.OUTCOME_FAILED
+        self._rendezvous.over(event.time_ns, Verdict(outcome, event.body, error))
 
     # Workers
 
@@ -328,11 +332,11 @@ class Job:
         if event.kind is Kind.RENDEZVOUS:
             if self._rendezvous.attempt is not None:
                 known.append(Known.JOINING)
-            no_failure = event.body.startswith((words.SIGNAL_EXCEPTION, words.GRACEFUL_EXIT))
-            if no_failure or self._launcher.stop_signal is not None:
+            if tells_no_failure(event) or self._launcher.stop_signal is not None:
                 known.append(Known.STOPPED)
-        elif event.kind is Kind.AGENT and self._launcher.let_go:
-            known.append(Known.STOPPED)
+        elif event.kind is Kind.AGENT:
+            if self._launcher.let_go or (tells_no_failure(event) and not self._watchdog_victims):
+                known.append(Known.STOPPED)
         elif event.kind is Kind.WORKER and self._group is not None:
             worker = self._group.worker_of(event)
             if worker is not None and worker.failure is not None and worker.failure.collateral:
