@@ -7,8 +7,10 @@ import re
 from .. import _contract as c
 from .._values import Attributes, clean_text, decode
 from .event import Event
+from .evidence import Interval
 from .torch_words import GRACEFUL_EXIT, NO_ERROR_FILE, SIGNAL_EXCEPTION
 
+_SECOND_NS = 1_000_000_000
 _EXCEPTION = re.compile(r"([^\W\d][\w.]*(?:<locals>\.[\w.]+)*)(?:: |:?$)", re.DOTALL)
 _HEADER = re.compile(r"(?:\A|(?<=\n\n))Traceback \(most recent call last\):\n")
 
@@ -63,3 +65,13 @@ def tells_no_failure(event: Event) -> bool:
     """Tell whether a FAILED event is no failure of the job: a signal stops it, or its node is let go."""
     words = (SIGNAL_EXCEPTION, GRACEFUL_EXIT)
     return event.attributes.get(c.ERROR_TYPE) in words or event.body.startswith(words)
+
+
+def error_file_time(raw: str) -> Interval | None:
+    """Return the second in which the worker says that it wrote its error file; None if it does not say."""
+    try:
+        data = decode(raw)
+        stamp = int(data["message"]["extraInfo"]["timestamp"])  # type: ignore[index]  # raises if it is not there
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return Interval(stamp * _SECOND_NS, (stamp + 1) * _SECOND_NS, stamp * _SECOND_NS)

@@ -57,16 +57,16 @@ class Generations:
         self.group = open_group(fact, self.number, shared, hostname, self._output, self._agent, previous)
         return self.group
 
-    def announced(self, event: Event, local_rank: int, known: Attributes) -> None:
-        """Torch's event alone says that a worker has started; ``known`` is what it says of the worker."""
+    def announced(self, local_rank: int, fact: WorkersStarting, known: Attributes) -> None:
+        """Torch's event alone says that a worker has started; ``fact`` is what it says of its generation."""
         group = self.group
         if group is None or group.ended_ns or local_rank in group.workers:
-            group = self.starting(_generation_of(event))
+            group = self.starting(fact)
             group.unexplained()
             if self.restarts:  # of a cause that events do not tell
                 self._measures.restarted(None, None, group.span.context)
         identity = {**group.shared, **known}
-        span = self._output.start_span(c.SPAN_WORKER, event.time_ns, dict(identity), parent=group.span)
+        span = self._output.start_span(c.SPAN_WORKER, fact.time_ns, dict(identity), parent=group.span)
         group.workers[local_rank] = Worker(identity, span, started=True)
 
     def started(self, pids: dict[int, int], time_ns: int) -> None:
@@ -124,7 +124,7 @@ class Generations:
     def over(self, time_ns: int) -> None:
         """The generation is over, and no more is heard of it."""
         if self.group is not None:
-            self.group.end(time_ns)
+            self.tell_failures(self.group.end(time_ns), time_ns)
             self.group.end_worker_spans()
 
     def tick(self, now_ns: int) -> None:
@@ -146,18 +146,6 @@ class Generations:
         body = sentences.restarted(cause, self._waited, self.number, took_s)
         self._records.tell(c.EVENT_RESTART, time_ns, body, attributes, self._agent)
         self._measures.restarted(cause, took_s, group.span.context)
-
-
-def _generation_of(event: Event) -> WorkersStarting:
-    """Return what a worker's event says of its generation."""
-    rank, size = event.attributes.get(c.GROUP_RANK), event.attributes.get(c.GROUP_WORLD_SIZE)
-    return WorkersStarting(
-        0,
-        event.time_ns,
-        [],
-        group_rank=rank if isinstance(rank, int) else None,
-        group_world_size=size if isinstance(size, int) else None,
-    )
 
 
 def restart_cause(fact: RestartStarted) -> str:

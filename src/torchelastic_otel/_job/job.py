@@ -11,6 +11,7 @@ from .. import _contract as c
 from .._values import Attributes, present
 from . import facts as f
 from . import sentences
+from .correction import correct
 from .event import Event, Kind
 from .exceptions import tells_no_failure
 from .generations import Generations
@@ -20,7 +21,6 @@ from .measures import JobMeasures
 from .output import OpenSpan, Output
 from .records import Records
 from .rendezvous import Rendezvous, round_of
-from .severity import Known, severity_of
 from .verdict import Failure, Verdict
 
 if TYPE_CHECKING:
@@ -188,6 +188,7 @@ class Job:
         self._launcher.run_ended(
             fact,
             rendezvous_failure=self._rendezvous.failure,
+            first_deaths=self._group.first_deaths if self._group is not None else [],
             culprits=self._group.culprits if self._group is not None else [],
             watchdog_victims=self._watchdog_victims,
             restarts=self._generations.restarts,
@@ -251,12 +252,12 @@ class Job:
             self._launcher.reached(c.STEP_RUNNING)
             self._generations.started(fact.pids, fact.time_ns)
 
-    def torch_said_worker_started(self, event: Event, local_rank: int, known: Attributes) -> None:
-        """Torch's event alone says that a worker has started; ``known`` is what it says of the worker."""
-        self._generations.announced(event, local_rank, known)
-        role = event.attributes.get(c.ROLE)
+    def torch_said_worker_started(self, fact: f.WorkersStarting, local_rank: int, known: Attributes) -> None:
+        """Torch's event alone says so: ``fact`` of the generation, ``known`` of the worker."""
+        self._generations.announced(local_rank, fact, known)
+        role = known.get(c.ROLE)
         self._measures.known(role=role if isinstance(role, str) else None)
-        self._measures.workers_started(event.time_ns)
+        self._measures.workers_started(fact.time_ns)
         self._launcher.reached(c.STEP_RUNNING)
 
     def torch_said_worker_ended(self, event: Event, known: Attributes) -> None:
@@ -271,7 +272,7 @@ class Job:
             return
         if self._launcher.stop_signal is not None and not group.watchdog_victims:
             # The signal that reached the agent may well have reached its workers, too.
-            group.stopped(fact.exits, fact.time_ns)
+            self._generations.tell_failures(group.stopped(fact.exits, fact.time_ns), fact.time_ns)
         else:
             self._generations.tell_failures(group.exited(fact), fact.time_ns)
 
@@ -310,9 +311,7 @@ class Job:
         """Record torch's event: as a log record, and on the span that it belongs to."""
         self.heard(event.time_ns)
         span = self._span_of(event)
-        known = self._known_of(event)
-        if known:
-            event.severity = severity_of(event.kind, event.state, *known)
+        correct(event, self._launcher, self._group, joining=self._rendezvous.attempt is not None)
         self._records.record(event, span)
 
     def _span_of(self, event: Event) -> OpenSpan:
@@ -323,27 +322,6 @@ class Job:
             if worker is not None:
                 return worker.span
         return self.agent
-
-    def _known_of(self, event: Event) -> list[Known]:
-        """Return what is known better than by torch's word; of collateral the event is told, too."""
-        known: list[Known] = []
-        if event.state != "FAILED":
-            return known
-        if event.kind is Kind.RENDEZVOUS:
-            if self._rendezvous.attempt is not None:
-                known.append(Known.JOINING)
-            if tells_no_failure(event) or self._launcher.stop_signal is not None:
-                known.append(Known.STOPPED)
-        elif event.kind is Kind.AGENT:
-            if self._launcher.let_go or (tells_no_failure(event) and not self._watchdog_victims):
-                known.append(Known.STOPPED)
-        elif event.kind is Kind.WORKER and self._group is not None:
-            worker = self._group.worker_of(event)
-            if worker is not None and worker.failure is not None and worker.failure.collateral:
-                known.append(Known.COLLATERAL)
-                event.body = worker.failure.sentence
-                event.attributes[c.COLLATERAL] = True
-        return known
 
     def torch_said_agent_failed(self, event: Event) -> None:
         """After a signal torch leaves the rendezvous alone: this event is the launcher's last word."""

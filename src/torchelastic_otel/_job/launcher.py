@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from .. import _contract as c
 from . import sentences
 from .event import Event
-from .evidence import first_of
 from .exceptions import tells_no_failure
 from .facts import Raised, RunEnded
 from .verdict import (
@@ -71,18 +70,17 @@ class Launcher:
         fact: RunEnded,
         *,
         rendezvous_failure: Verdict | None,
+        first_deaths: Sequence[Failure],
         culprits: Sequence[Failure],
         watchdog_victims: Sequence[Failure],
         restarts: int,
     ) -> None:
         """The agent's run returned or raised: from what is known then follows how the job ends."""
-        error, first = fact.error, first_of(culprits)
+        error = fact.error
         if error is not None and error.signal is not None:
             if watchdog_victims:
                 # The watchdog sends its own agent the signal that it sent the worker: no preemption.
-                self.verdict = job_failed_by_workers(
-                    watchdog_victims, watchdog_victims, sentences.agent_killed_too()
-                )
+                self.verdict = job_failed_by_workers(first_deaths, culprits, sentences.agent_killed_too())
             else:
                 self.verdict = job_terminated(error.signal, self.step)
         elif rendezvous_failure is not None and (error is not None or not fact.state):
@@ -92,10 +90,10 @@ class Launcher:
         elif fact.state == "SUCCEEDED":
             self.verdict = job_succeeded(restarts)
         elif fact.state == "UNHEALTHY":
-            self.verdict = job_failed_by_workers(first, culprits, sentences.no_restart_when_stuck())
+            self.verdict = job_failed_by_workers(first_deaths, culprits, sentences.no_restart_when_stuck())
         else:
             tail = sentences.no_more_restarts(self._max_restarts, restarts)
-            self.verdict = job_failed_by_workers(first, culprits, tail)
+            self.verdict = job_failed_by_workers(first_deaths, culprits, tail)
 
     def torch_said_run_ended(self, event: Event, watchdog_victims: Sequence[Failure]) -> None:
         """Torch's event alone tells the end: that run raised, or that it returned, which does not say how."""

@@ -21,6 +21,7 @@ from .verdict import (
     raised_before,
     raised_death,
     stuck,
+    with_exit,
 )
 
 LAST_EVENT_WITHIN_NS = 2_000_000_000
@@ -75,6 +76,7 @@ class Group:
         self.ended_ns = 0
         self._looked_ns = span.start_ns
         self._stopping_ns = 0
+        self._first: list[int] = []
         self._rest: tuple[str | None, str] = (c.OUTCOME_TERMINATED, "")
         """Outcome, and why, of the workers that end without a reason of their own."""
 
@@ -125,6 +127,7 @@ class Group:
             if worker is not None and not worker.ended_ns and worker.failure is None:
                 worker.raised = raised_death(worker.identity, error, fact.time_ns)
         self._looked_ns = fact.time_ns
+        self._judge()
         for worker, sentence in died:
             worker.seen_ended(fact.time_ns, c.OUTCOME_FAILED, sentence)
             self._mark(worker)
@@ -139,6 +142,7 @@ class Group:
                 worker.failure = stuck(worker.identity, time_ns)
                 news.append((worker, worker.failure))
             worker.seen_ended(time_ns, c.OUTCOME_FAILED, worker.failure.sentence)
+        self._judge()
         for worker in found:
             self._mark(worker)
         return news
@@ -146,6 +150,7 @@ class Group:
     def killed_by_watchdog(self, worker: Worker, event: Event) -> Failure:
         """The watchdog kills a worker whose scope expired."""
         worker.failure = killed_by_watchdog(worker.identity, event.attributes, event.time_ns)
+        self._judge()
         self._mark(worker)
         return worker.failure
 
@@ -159,13 +164,21 @@ class Group:
         ended = [(worker, exit_) for worker, exit_ in known if worker is not None and not worker.ended_ns]
         failures = []
         for worker, exit_ in ended:
-            if worker.failure is None and (worker.raised or raised_before(exit_, self._stopping_ns)):
+            if worker.failure is not None:
+                continue
+            if worker.raised is not None:
+                worker.failure = with_exit(worker.raised, exit_)
+            elif raised_before(exit_, self._stopping_ns):
                 worker.failure = own_death(worker.identity, exit_, between_looks(self._looked_ns, time_ns))
-                failures.append((worker, worker.failure))
+            else:
+                continue
+            failures.append((worker, worker.failure))
+        self._judge()
+        for_another = bool(self.culprits) and self._rest[0] != c.OUTCOME_INTERRUPTED
         for worker, exit_ in ended:
             if worker.failure is not None:
                 worker.seen_ended(time_ns, c.OUTCOME_FAILED, worker.failure.sentence)
-            elif self.culprits:
+            elif for_another:
                 worker.failure = collateral_death(worker.identity, exit_, time_ns)
                 worker.seen_ended(time_ns, c.OUTCOME_TERMINATED)
                 failures.append((worker, worker.failure))
@@ -185,10 +198,17 @@ class Group:
         if not self.running:
             self.end(event.time_ns)
 
-    def end(self, time_ns: int) -> None:
-        """All its workers have ended, or are as good as gone."""
+    def end(self, time_ns: int) -> list[tuple[Worker, Failure]]:
+        """All its workers have ended, or are as good as gone; return deaths that nobody saw the end of."""
         if self.ended_ns:
-            return
+            return []
+        news = []
+        for worker in self.workers.values():
+            if worker.raised is not None and worker.failure is None:
+                worker.failure = worker.raised
+                worker.seen_ended(time_ns, c.OUTCOME_FAILED, worker.failure.sentence)
+                self._mark(worker)
+                news.append((worker, worker.failure))
         self.ended_ns = max((w.ended_ns or time_ns for w in self.workers.values()), default=time_ns)
         for worker in self.workers.values():
             worker.seen_ended(time_ns, *self._rest)
@@ -196,6 +216,7 @@ class Group:
         if self.culprits:
             self.span.set({**first_failure_attributes(self.first_deaths), c.VERDICT: sentence})
         self.span.end(self.ended_ns, outcome, sentence)
+        return news
 
     def _how_it_ended(self) -> tuple[str | None, str]:
         if self.culprits:
@@ -229,16 +250,28 @@ class Group:
         """Return the worker with that process id."""
         return next((w for w in self.workers.values() if w.identity.get(c.WORKER_ID) == str(pid)), None)
 
+    def _deaths(self) -> dict[int, Failure]:
+        deaths = {rank: worker.failure or worker.raised for rank, worker in sorted(self.workers.items())}
+        return {rank: death for rank, death in deaths.items() if death is not None and not death.collateral}
+
+    def _judge(self) -> None:
+        """Say who was first by what is known; who was told stays, unless another was certainly earlier."""
+        deaths = self._deaths()
+        first = first_of(list(deaths.values()))
+        ranks = [rank for rank, death in deaths.items() if any(death is each for each in first)]
+        if not set(ranks) & set(self._first):
+            self._first = ranks
+
     @property
     def culprits(self) -> list[Failure]:
         """The deaths of workers that died by themselves, by local rank."""
-        deaths = (worker.failure or worker.raised for _, worker in sorted(self.workers.items()))
-        return [death for death in deaths if death is not None and not death.collateral]
+        return list(self._deaths().values())
 
     @property
     def first_deaths(self) -> list[Failure]:
         """The node's first failure: one, several that are tied, or none."""
-        return first_of(self.culprits)
+        deaths = self._deaths()
+        return [deaths[rank] for rank in self._first if rank in deaths]
 
     @property
     def watchdog_victims(self) -> list[Failure]:
