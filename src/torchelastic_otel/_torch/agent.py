@@ -98,7 +98,7 @@ class JobHooks:
     def adopt(self, agent: Agent) -> None:
         """Take the agent whose workers these are."""
         self._agent = agent
-        spec = agent._worker_group.spec
+        spec = agent.get_worker_group().spec
         submit_fact(
             f.AgentCreated(
                 self.number,
@@ -232,7 +232,7 @@ class JobHooks:
 
     def restarting(self, agent: Agent) -> None:
         """``_restart_workers`` begins."""
-        group = agent._worker_group
+        group = agent.get_worker_group()
         seen = reading.view(group.spec.rdzv_handler, joined=True)
         submit_fact(
             f.RestartStarted(

@@ -14,10 +14,11 @@ from types import FrameType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from .._contract import DESTINATION
-from .._runtime.guard import guarded, let_pass, say_once
+from .._runtime.guard import guarded, let_pass
 from .._runtime.loading import keep_what_is_loaded
 from . import destination
 from .current import current
+from .fit import fits
 from .launcher_signals import is_signal
 from .names import AGENT, EVENTS, METRICS, REGISTRY
 from .patches import Patches
@@ -56,7 +57,7 @@ class TorchHooks:
         )
         for name, hook in wanted:
             if not self._waiting:
-                self._when_imported(name, hook)
+                fits(name, self._when_imported, name, hook)
             elif name in sys.modules:
                 self._once(name, hook, sys.modules[name])
         self._waiting = True
@@ -67,18 +68,14 @@ class TorchHooks:
         register_post_import_hook(lambda module: self._once(name, hook, module), name)
 
     def _once(self, what: str, hook: Callable[[Any], None], module: ModuleType) -> None:
-        """Put a hook in unless it is in already; say so if torch is not what it expects."""
+        """Put a hook in unless it is in already; say so if torch is not what it expects.
+
+        This runs inside of torch's own imports: no exception of ours may leave it, of whatever type.
+        """
         if what in self._done:
             return
         self._done.add(what)
-        try:
-            hook(module)
-        except (AttributeError, KeyError, TypeError) as error:
-            say_once(
-                f"hook {what}",
-                f"this torch is not known to torchelastic-otel ({what}: {type(error).__name__}: {error}); "
-                "telemetry of this job is less complete, the job is not affected.",
-            )
+        fits(what, hook, module)
 
     def follow_every_job(self) -> None:
         """From now on, whatever a job's event log handler is."""
@@ -125,27 +122,36 @@ class TorchHooks:
 
     def _hook_agents(self, module: AgentModule) -> None:
         """See what each agent does, and give its workers their trace context."""
-        agent_class = module.LocalElasticAgent
-        original_init = agent_class.__init__
+        fits(f"{AGENT}.LocalElasticAgent", self._hook_agent_class, module)
+        fits(f"{AGENT}.start_processes", self._hook_start_processes, module)
+        fits(f"{METRICS}.put_metric", self._hook_metrics)
 
-        @functools.wraps(original_init)
+    def _hook_agent_class(self, module: AgentModule) -> None:
+        agent_class = module.LocalElasticAgent
+        original = agent_class.__init__
+
+        @functools.wraps(original)
         def __init__(agent: Agent, *args: Any, **kwargs: Any) -> None:  # noqa: N807  # it replaces one
-            original_init(agent, *args, **kwargs)
+            original(agent, *args, **kwargs)
             guarded(self._adopt_agent, agent)
 
-        original_start = module.start_processes
+        self._patches.replace(agent_class, "__init__", __init__)
 
-        @functools.wraps(original_start)
+    def _hook_start_processes(self, module: AgentModule) -> None:
+        original = module.start_processes
+
+        @functools.wraps(original)
         def start_processes(*args: Any, **kwargs: Any) -> ProcessContext:
             job = current.job
             if job is None:
-                return original_start(*args, **kwargs)
+                return original(*args, **kwargs)
             from . import wrapping
 
-            return wrapping.start_processes(original_start, job, args, kwargs)
+            return wrapping.start_processes(original, job, args, kwargs)
 
-        self._patches.replace(agent_class, "__init__", __init__)
         self._patches.replace(module, "start_processes", start_processes)
+
+    def _hook_metrics(self) -> None:
         from .operations import observed
 
         metrics = sys.modules[METRICS]
@@ -184,7 +190,7 @@ class TorchHooks:
         hook_rendezvous_handler(handler, job, lambda: self._job_ended(handler))
 
     def _adopt_agent(self, agent: Agent) -> None:
-        spec = agent._worker_group.spec
+        spec = agent.get_worker_group().spec
         handler = spec.rdzv_handler
         job = self._jobs.get(id(handler))
         if job is None:

@@ -128,7 +128,7 @@ def view(handler: RendezvousHandler, *, joined: bool) -> f.RendezvousView | None
 
 def workers_starting(agent: Agent, job: int) -> f.WorkersStarting:
     """Return the generation whose processes are about to start, with ids for its spans."""
-    group = agent._worker_group
+    group = agent.get_worker_group()
     slots = [
         f.WorkerSlot(
             worker.local_rank,
