@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 import sys
+import weakref
 from collections.abc import Callable
 from types import FrameType, ModuleType
 from typing import TYPE_CHECKING, Any
@@ -116,6 +117,7 @@ class TorchHooks:
                 raise
             for job in begun:
                 guarded(self._adopt_handler, job, handler)
+                guarded(self._end_with_launch, job, handler, params)
             return handler
 
         self._patches.replace(registry, "get_rendezvous_handler", get_rendezvous_handler)
@@ -189,6 +191,20 @@ class TorchHooks:
         self._jobs[id(handler)] = job
         hook_rendezvous_handler(handler, job, lambda: self._job_ended(handler))
 
+    def _end_with_launch(self, job: JobHooks, handler: RendezvousHandler, params: object) -> None:
+        """Let go of a job whose launch ends without a word, as between the registry and the agent.
+
+        ``params`` live as long as ``launch_agent``'s frame does.
+        """
+        known = id(handler)
+
+        def over() -> None:
+            guarded(job.stop_watching)
+            if self._jobs.get(known) is job:
+                guarded(self._forget_job, known)
+
+        weakref.finalize(params, over).atexit = False
+
     def _adopt_agent(self, agent: Agent) -> None:
         spec = agent.get_worker_group().spec
         handler = spec.rdzv_handler
@@ -208,7 +224,10 @@ class TorchHooks:
         hook_agent(agent, job)
 
     def _job_ended(self, handler: RendezvousHandler) -> None:
-        self._jobs.pop(id(handler), None)
+        self._forget_job(id(handler))
+
+    def _forget_job(self, handler: int) -> None:
+        self._jobs.pop(handler, None)
         if not self._jobs:
             self._forget_jobs()
 
