@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import ctypes
-import gc
 import os
 import signal
 import threading
@@ -14,7 +12,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from .._runtime.guard import logger
-from .._runtime.loading import after_fork, before_fork
+from .._runtime.imports import importing
 from .queue import LOAD_S, Bridge
 
 if TYPE_CHECKING:
@@ -26,6 +24,9 @@ _making = threading.RLock()
 _providers: Providers | None = None
 _hooked_exit = False
 _gave_up = False
+_imports_are_safe = True
+_disowned: list[Bridge] = []
+"""Of the processes that this one was forked from: kept for ever."""
 
 
 def bridge() -> Bridge:
@@ -35,7 +36,7 @@ def bridge() -> Bridge:
     if found is None:
         with _making:
             if _bridge is None:
-                _bridge = Bridge(_providers)
+                _bridge = Bridge(_providers, off=not _imports_are_safe)
                 _hook_exit()
             found = _bridge
     return found
@@ -115,16 +116,19 @@ def _signals_ignored() -> Iterator[None]:
 
 def _after_fork_in_child() -> None:
     """A forked child starts afresh: its parent's queue is its parent's to send."""
-    global _bridge, _making
-    after_fork()
+    global _bridge, _making, _imports_are_safe
+    _imports_are_safe = importing.after_fork_in_child() and _imports_are_safe
     if _bridge is not None:
-        # Nothing of gRPC's may be freed here, neither the bridge's nor what its calls left behind: a channel
-        # ends threads that are not there in the child, and that kills it.
         _bridge.disown()
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(_bridge))
-        gc.freeze()
+        # Nothing of gRPC's may be freed here: a channel ends threads that are not there in the child, and
+        # that kills it.
+        _disowned.append(_bridge)
     _bridge = None
     _making = threading.RLock()
 
 
-os.register_at_fork(before=before_fork, after_in_parent=after_fork, after_in_child=_after_fork_in_child)
+os.register_at_fork(
+    before=importing.before_fork,
+    after_in_parent=importing.after_fork_in_parent,
+    after_in_child=_after_fork_in_child,
+)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import _thread
 import contextlib
 import os
-import socket
 import sys
 import threading
 import time
@@ -19,7 +18,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from .._runtime.guard import note_internal_error, say_once
-from .._runtime.loading import loading
+from .._runtime.imports import importing
+from .._runtime.node_name import look_up_node_name, node_name_soon
 from .._runtime.own_thread import this_thread
 from .messages import (
     AgentFact,
@@ -62,7 +62,7 @@ T = TypeVar("T")
 class Bridge:
     """The process's bridge. ``enqueue`` from any thread; what is queued is taken on its own."""
 
-    def __init__(self, providers: Providers | None = None) -> None:
+    def __init__(self, providers: Providers | None = None, *, off: bool = False) -> None:
         self._queue: deque[Message] = deque()
         self._doorbell = threading.Lock()
         self._doorbell.acquire()
@@ -76,7 +76,7 @@ class Bridge:
         self._retired = False
         self._telemetry: Telemetry | None = None
         self._settings: Settings | None = None
-        self._off = os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+        self._off = off or os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
 
     # The host's side
 
@@ -204,8 +204,7 @@ class Bridge:
         this_thread.own = True
         threading.current_thread().name = "torchelastic-otel"
         try:
-            with loading():
-                engine = self._build()
+            engine = self._build()
         except Exception as error:
             note_internal_error("setting up telemetry", error)
             self._off = True
@@ -229,14 +228,15 @@ class Bridge:
                 note_internal_error("keeping what was recorded", error)
 
     def _build(self) -> Engine:
-        from .._config.settings import read_settings
-        from .._job.engine import Engine
-        from .._telemetry.telemetry import Telemetry
-
+        look_up_node_name()
+        with importing:
+            from .._config.settings import read_settings
         self._settings = read_settings(os.environ, _warn)
+        with importing:
+            from .._job.engine import Engine
+            from .._telemetry.telemetry import Telemetry
         self._telemetry = Telemetry(os.environ, _warn, self._providers, self._settings)
-        hostname = socket.getfqdn(socket.gethostname())  # as torch names the node
-        return Engine(self._telemetry, self._settings, os.environ, hostname)
+        return Engine(self._telemetry, self._settings, os.environ, node_name_soon())
 
     def _linger(self) -> None:
         """Let the agent finish what it is doing: its events come in bursts, and it is in a hurry."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .._contract import DESTINATION, TORCH_EVENT_PREFIX
 from .._intake.recording import OtelHandler, otel_handler, submit_event, submit_rendezvous_event
 from .._runtime.guard import from_signal_handler, guarded
+from .._runtime.node_name import look_up_node_name, node_name
 from .fit import fits, say_unknown
 from .names import AGENT_API, DYNAMIC_RENDEZVOUS, EVENT_LOGGER, EVENTS, RENDEZVOUS_DESTINATION
 from .patches import Patches
@@ -142,6 +143,7 @@ def _nobody_else_listens(logger: logging.Logger) -> bool:
 def listen(destination: str, patches: Patches) -> None:
     """Hear rendezvous events, and a job's own where it sends them to another destination."""
     events: Any = sys.modules[EVENTS]
+    look_up_node_name()
     fits("rendezvous events", _listen_to_rendezvous, events, patches)
     if destination != DESTINATION:
         fits(f"events of {destination}", _tap, events, destination, _is_torchs_own, patches)
@@ -188,8 +190,12 @@ def _shorten_construct(events: EventsModule, logger: logging.Logger, patches: Pa
 
     from .._intake.rendezvous import make_rendezvous_event
 
+    def make(caller: FrameType, *args: Any, **kwargs: Any) -> object:
+        # A look-up here, where torch makes none without us, could hold the launcher for as long as it takes.
+        return make_rendezvous_event(events.RdzvEvent, caller, *args, find_hostname=node_name, **kwargs)
+
     def submit(caller: FrameType, *args: Any, **kwargs: Any) -> None:
-        submit_rendezvous_event(make_rendezvous_event(events.RdzvEvent, caller, *args, **kwargs))
+        submit_rendezvous_event(make(caller, *args, **kwargs))
 
     @functools.wraps(original)
     def construct_and_record_rdzv_event(*args: Any, **kwargs: Any) -> None:
@@ -197,7 +203,7 @@ def _shorten_construct(events: EventsModule, logger: logging.Logger, patches: Pa
         if _nobody_else_listens(logger):
             guarded(submit, caller, *args, **kwargs)
         else:  # who listens at the logger still gets the text
-            events.record_rdzv_event(make_rendezvous_event(events.RdzvEvent, caller, *args, **kwargs))
+            events.record_rdzv_event(make(caller, *args, **kwargs))
 
     patches.replace(module, name, construct_and_record_rdzv_event)
     name_of = getattr(module, "get_method_name", None)

@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from .._contract import DESTINATION
 from .._runtime.guard import guarded, let_pass
-from .._runtime.loading import keep_what_is_loaded
 from . import destination
 from .current import current
 from .fit import fits
 from .launcher_signals import is_signal
 from .names import AGENT, EVENTS, METRICS, REGISTRY
 from .patches import Patches
-from .torchrun import asked_for, in_torchrun, is_launch
+from .torchrun import asked_for, is_launch
 
 if TYPE_CHECKING:
     from .agent import JobHooks
@@ -175,8 +174,6 @@ class TorchHooks:
         from .agent import JobHooks
         from .reading import launch_of
 
-        if in_torchrun(frame):
-            keep_what_is_loaded()
         job = JobHooks(next(self._numbers))
         begun.append(job)
         self._begin(job, str(wanted), launch_of(frame, params))

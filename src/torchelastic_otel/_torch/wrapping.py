@@ -13,7 +13,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from .._runtime.guard import guarded
-from .._runtime.loading import wait_until_loaded
+from .._runtime.imports import importing
 from . import reading
 from .agent import JobHooks
 from .current import current
@@ -117,7 +117,7 @@ def start_processes(
     if not job.fits:
         return original(*args, **kwargs)
     if kwargs.get("start_method") == "fork" and not isinstance(kwargs.get("entrypoint"), str):
-        guarded(wait_until_loaded)
+        guarded(importing.wait)
     guarded(job.workers_starting)
     changed: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
     guarded(_add_contexts, job, args, kwargs, changed)
