@@ -39,6 +39,7 @@ class TorchHooks:
         self._every_job = False
         self._kept = False
         self._waiting = False
+        self._starts_are_seen = False
         self._done: set[str] = set()
         self._patches = Patches()
         self._numbers = itertools.count(1)
@@ -124,7 +125,7 @@ class TorchHooks:
     def _hook_agents(self, module: AgentModule) -> None:
         """See what each agent does, and give its workers their trace context."""
         fits(f"{AGENT}.LocalElasticAgent", self._hook_agent_class, module)
-        fits(f"{AGENT}.start_processes", self._hook_start_processes, module)
+        self._starts_are_seen = fits(f"{AGENT}.start_processes", self._hook_start_processes, module)
         fits(f"{METRICS}.put_metric", self._hook_metrics)
 
     def _hook_agent_class(self, module: AgentModule) -> None:
@@ -218,7 +219,9 @@ class TorchHooks:
             self._adopt_handler(job, handler)
         from .wrapping import hook_agent
 
-        hook_agent(agent, job)
+        job.adopt(agent)
+        if not self._starts_are_seen or not hook_agent(agent, job):
+            job.does_not_fit("it starts its workers otherwise")
 
     def _job_ended(self, handler: RendezvousHandler) -> None:
         self._forget_job(id(handler))
