@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -62,6 +64,33 @@ def test_process_that_ends_at_once_with_a_dead_endpoint(protocol: str) -> None:
     assert "Traceback" not in err
     assert "400 log records could not be delivered" in err
     assert "lost" in err
+
+
+@pytest.mark.parametrize("text", ["", "x" * 20_000], ids=["many", "large"])
+def test_of_a_flood_every_event_is_accounted_for(text: str, tmp_path: Path) -> None:
+    """What arrived and what the last line calls dropped are together what eight threads recorded."""
+    count = 2_000 if text else 16_000
+    script = f"""
+        import threading
+
+        def flood():
+            for number in range({count}):
+                record("e", text={text!r})
+
+        threads = [threading.Thread(target=flood) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    """
+    with OtlpReceiver() as receiver:
+        roomy = {"OTEL_BLRP_MAX_QUEUE_SIZE": "1000000", "TORCHELASTIC_OTEL_SPOOL_DIR": str(tmp_path)}
+        code, err = run(script, receiver.http_endpoint, **roomy)
+        arrived = received(receiver)["e"]
+    (told,) = re.findall(r"(\d+) events came faster .* and were dropped", err)
+    assert arrived > 0
+    assert arrived + int(told) == 8 * count, err
+    assert code == 0
 
 
 @pytest.mark.parametrize(

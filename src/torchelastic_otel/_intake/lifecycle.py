@@ -24,6 +24,7 @@ _making = threading.RLock()
 _providers: Providers | None = None
 _hooked_exit = False
 _gave_up = False
+_last_line = ""
 _imports_are_safe = True
 _disowned: list[Bridge] = []
 """Of the processes that this one was forked from: kept for ever."""
@@ -73,7 +74,7 @@ def _hook_exit() -> None:
 
 
 def _at_exit() -> None:
-    global _gave_up
+    global _gave_up, _last_line
     current = _bridge
     if current is None or _gave_up:
         return
@@ -84,8 +85,9 @@ def _at_exit() -> None:
         _gave_up = not current.finish(current.exit_timeout_s)
         if not _gave_up:
             current.clear_spool(max(0.0, deadline - time.monotonic()))
-    if _gave_up:
-        left = current.left()
+    left = current.left() if _gave_up or current.dropped else ""
+    if _gave_up or left != _last_line:
+        _last_line = left
         logger.warning(
             "%s",
             left
