@@ -119,6 +119,25 @@ def test_whatever_way_a_process_ends(ending: str, expected: int) -> None:
     assert "internal error" not in err
 
 
+@pytest.mark.parametrize("before", ["", "record('e')"], ids=["first", "later"])
+def test_an_event_in_an_exit_handler_that_comes_after_ours_is_not_lost(before: str) -> None:
+    """It was registered before the first event: it arrives, or its loss is told."""
+    script = f"""
+        import atexit, concurrent.futures.thread
+
+        atexit.register(record, "late")
+        {before}
+    """
+    with OtlpReceiver() as receiver:
+        code, err = run(script, receiver.http_endpoint)
+        names = received(receiver)
+    if before:
+        assert names == {"e": 1, "late": 1}
+    else:  # the SDK cannot be set up any more: it needs threads, which cannot be started by now
+        assert names == {"late": 1} or "setting up telemetry" in err
+    assert code == 0
+
+
 def test_refused_records_are_told() -> None:
     """A collector that refuses: the loss is said, in one line of ours, and the process ends as it would."""
     with OtlpReceiver() as receiver:

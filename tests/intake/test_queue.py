@@ -39,7 +39,7 @@ def test_queue_is_bounded(held: Held, monkeypatch: pytest.MonkeyPatch, said: Sai
     monkeypatch.setattr(queue, "MOST_QUEUED", 50)
     held.hold()
     held.put(*(f"e{number}" for number in range(80)))
-    assert held.bridge.dropped == 30
+    assert held.bridge.dropped["logs"] == 30
     assert "30 events came faster" in held.bridge.left()
     held.release()
     assert held.names() == [f"e{number}" for number in range(50)]
@@ -58,7 +58,7 @@ def test_queue_is_bounded_in_bytes(held: Held, monkeypatch: pytest.MonkeyPatch) 
             held.bridge.enqueue(RecordedEvent("e", "AGENT", 0, {"text": text}, time.time_ns(), None))
         held.release()
         assert held.bridge.flush(LONG_S)
-    assert held.bridge.dropped == 9
+    assert held.bridge.dropped["logs"] == 9
     assert len(held.names()) == 15
 
 

@@ -38,7 +38,7 @@ def bridge() -> Bridge:
         with _making:
             if _bridge is None:
                 _bridge = Bridge(_providers, off=not _imports_are_safe)
-                _hook_exit()
+                _hook_exit(_bridge)
             found = _bridge
     return found
 
@@ -56,14 +56,17 @@ def use_providers(providers: Providers | None) -> None:
 # The end of the process
 
 
-def _hook_exit() -> None:
+def _hook_exit(made: Bridge) -> None:
     global _hooked_exit
+    if not threading.main_thread().is_alive():
+        made.after_each = _at_exit  # the interpreter is ending, and calls nobody who registers now
+        return
     if _hooked_exit:
         return
     # Whoever imports it later than the exit below begins finds that it can no longer be imported.
     import concurrent.futures.thread  # noqa: F401
 
-    atexit.register(_at_exit)
+    atexit.register(_at_atexit)
     register = getattr(threading, "_register_atexit", None)
     if register is not None:
         # Before atexit, where threads can no longer be started and so nothing new be connected; it also runs
@@ -71,6 +74,12 @@ def _hook_exit() -> None:
         with contextlib.suppress(RuntimeError):
             register(_at_exit)
     _hooked_exit = True
+
+
+def _at_atexit() -> None:
+    _at_exit()
+    if _bridge is not None:
+        _bridge.after_each = _at_exit  # for handlers that were registered before ours, and so come after it
 
 
 def _at_exit() -> None:
@@ -85,7 +94,7 @@ def _at_exit() -> None:
         _gave_up = not current.finish(current.exit_timeout_s)
         if not _gave_up:
             current.clear_spool(max(0.0, deadline - time.monotonic()))
-    left = current.left() if _gave_up or current.dropped else ""
+    left = current.left() if _gave_up or current.dropped["logs"] else ""
     if _gave_up or left != _last_line:
         _last_line = left
         logger.warning(

@@ -76,8 +76,11 @@ class Bridge:
         self._quiet: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._urgent: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._bytes = 0
-        self._dropped = {"logs": 0, "metrics": 0}
-        self._told = dict(self._dropped)
+        self.dropped = {"logs": 0, "metrics": 0}
+        """How much was dropped here so far, by signal."""
+        self._told = dict(self.dropped)
+        self.after_each: Callable[[], None] | None = None
+        """Called after each event from now on: nothing else will send it."""
         self._providers = providers
         self._claim = threading.Lock()
         self._started = False
@@ -96,7 +99,7 @@ class Bridge:
             return
         if quiet:
             if self._quiet.qsize() + self._queue.qsize() >= MOST_QUIET:
-                self._dropped["metrics"] += 1  # somebody is in trouble: what is queued says more
+                self.dropped["metrics"] += 1  # somebody is in trouble: what is queued says more
             else:
                 self._quiet.put(message)
             if self._running:
@@ -106,7 +109,7 @@ class Bridge:
         else:
             size = size_of(message)
             if self._queue.qsize() >= MOST_QUEUED or self._bytes + size > MOST_BYTES:
-                self._dropped["logs"] += 1
+                self.dropped["logs"] += 1
                 return
             self._bytes += size
             self._queue.put(message)
@@ -119,6 +122,8 @@ class Bridge:
             self._started = True
             if _NO_LATE_THREADS and not isinstance(message, (AgentFact, Question, Flush)):
                 self.wait_loaded(LOAD_S)
+        if self.after_each is not None and not isinstance(message, (AgentFact, Question, Flush)):
+            self.after_each()
 
     def flush(self, timeout_s: float) -> bool:
         """Process and send all that is queued; False if that took longer than ``timeout_s`` seconds."""
@@ -171,6 +176,11 @@ class Bridge:
         return self._off
 
     @property
+    def exports_spans(self) -> bool:
+        """Whether spans go anywhere, as far as is known yet."""
+        return not self._off and (self._telemetry is None or self._telemetry.exports_spans)
+
+    @property
     def has_providers(self) -> bool:
         """Whether providers were injected."""
         return self._providers is not None
@@ -201,17 +211,12 @@ class Bridge:
     def left(self) -> str:
         """Say what is not delivered and where it is, and what was dropped; "" if nothing is left."""
         parts = [self._telemetry.outboxes.summary()] if self._telemetry is not None else []
-        waiting, dropped = self._queue.qsize(), self._dropped["logs"]
+        waiting, dropped = self._queue.qsize(), self.dropped["logs"]
         if waiting:
             parts.append(f"{waiting} events had not been processed and are lost.")
         if dropped:
             parts.append(f"{dropped} events came faster than they could be processed and were dropped.")
         return " ".join(part for part in parts if part)
-
-    @property
-    def dropped(self) -> int:
-        """How many events were dropped here, so far."""
-        return self._dropped["logs"]
 
     # The bridge's own thread
 
@@ -302,14 +307,14 @@ class Bridge:
 
     def _tell_dropped(self, telemetry: Telemetry) -> None:
         """Count what was dropped since the last time."""
-        for signal, total in self._dropped.items():
+        for signal, total in self.dropped.items():
             new = total - self._told[signal]
             if new:
                 self._told[signal] = total
                 known = {c.RUN_ID: telemetry.run_id} if telemetry.run_id else {}
                 attributes = {**known, c.OTEL_SIGNAL: signal, c.REASON: "queue_full"}
                 telemetry.measure(c.METRIC_DROPPED, new, attributes)
-        dropped = self._dropped["logs"]
+        dropped = self.dropped["logs"]
         if dropped:
             say_once(
                 "queue full",
