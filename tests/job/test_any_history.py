@@ -169,7 +169,7 @@ def test_every_fact_may_happen() -> None:
     assert {kind.__name__ for kind in FACTS} == {kind.__name__ for kind in f.Fact.__subclasses__()}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(HISTORIES)
 def test_each_span_ends_once(steps: list[Step]) -> None:
     """None is left open when the process ends, none is ended a second time, all in time."""
@@ -178,7 +178,7 @@ def test_each_span_ends_once(steps: list[Step]) -> None:
     assert all(span.start_ns <= span.end_ns for span in world.ended)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(HISTORIES)
 def test_each_record_has_a_severity_of_the_table_and_a_span(steps: list[Step]) -> None:
     """Whatever it tells."""
@@ -189,7 +189,7 @@ def test_each_record_has_a_severity_of_the_table_and_a_span(steps: list[Step]) -
     assert {(record.trace_id, record.span_id) for record in world.records} <= spans
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(HISTORIES)
 def test_counters_only_count_up(steps: list[Step]) -> None:
     """Uptime and downtime, too, whatever the clocks do; and no worker is active in the end."""
@@ -200,7 +200,7 @@ def test_counters_only_count_up(steps: list[Step]) -> None:
     assert set(world.points(c.METRIC_WORKER_ACTIVE, c.RUN_ID).values()) <= {0}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(HISTORIES)
 def test_a_worker_dies_once(steps: list[Step]) -> None:
     """No span of a worker has two deaths, and no two records of one death contradict each other."""
@@ -211,7 +211,7 @@ def test_a_worker_dies_once(steps: list[Step]) -> None:
     assert set(deaths.values()) <= {1}
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(HISTORIES, HISTORIES)
 def test_nothing_is_an_error_after_the_end(steps: list[Step], late: list[Step]) -> None:
     """The keep-alive's thread, and callers in other threads, go on."""
