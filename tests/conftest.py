@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from otlp_receiver import OtlpReceiver
@@ -18,6 +19,12 @@ from tests.support.said import Said
 from tests.support.scenarios.job import SCENARIOS
 from tests.support.scenarios.running import Run, Runs
 from torchelastic_otel._runtime import guard
+
+# A machine that is busy with other things is no failure.
+hypothesis.settings.register_profile(
+    "untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("untimed")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -155,7 +155,7 @@ def test_a_job_that_cannot_be_ended_costs_no_other(said: Said) -> None:
 
 
 def test_spans_of_workers_wait_for_torchs_last_event() -> None:
-    """Two seconds, then they end at the time they were seen ended; until then the engine is not settled."""
+    """Two seconds, then they end at the time they were seen ended; until then the engine is to look again."""
     world = running()
     world.tell(f.WorkersExited, 10, [world.exit(0, 0)])
     assert not world.engine.tick(ns(11))

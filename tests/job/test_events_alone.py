@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.support.job_player import AGENT, GROUP, RENDEZVOUS, WORKER
 from tests.support.job_world import World, times
 from torchelastic_otel._job import facts as f
+from torchelastic_otel._job.event import ERROR, INFO, WARN
 from torchelastic_otel._job.identity import hash_trace_id
 
 
@@ -85,6 +86,40 @@ def test_events_alone_tell_a_failed_rendezvous_and_agent() -> None:
     assert (span.outcome, times(span)) == ("failed", (0, 5))
     assert span.attributes["error.type"] == "ValueError"
     assert world.one(AGENT).outcome == "failed"
+
+
+def test_events_alone_tell_of_a_signal_to_the_agent() -> None:
+    """Torch's exception is known by its class: preemption is no failure, in a join or later."""
+    trace = "Traceback (most recent call last):\ntorch.x.SignalException: Process 1 got signal: 15\n"
+    world = World()
+    world.asks(0)
+    world.rendezvous(5, "SignalException: Process 1 got signal: 15", "FAILED", error_trace=trace)
+    world.event(6, "FAILED", raw_error=trace)
+    assert world.one(RENDEZVOUS).outcome == world.one(AGENT).outcome == "terminated"
+    assert {record.severity for record in world.records} == {INFO, WARN}
+
+
+def test_events_alone_tell_of_a_spare_node() -> None:
+    """It was not needed, and nothing has failed."""
+    world = World()
+    world.asks(0)
+    world.rendezvous(5, "RendezvousGracefulExitError: not needed", "FAILED")
+    world.event(6, "SUCCEEDED")
+    assert (world.one(RENDEZVOUS).outcome, world.one(AGENT).outcome) == ("terminated", None)
+    assert {record.severity for record in world.records} == {INFO, WARN}
+
+
+def test_watchdogs_signal_is_no_preemption_by_events_alone() -> None:
+    """Torch sends itself what it sent the worker."""
+    trace = "Traceback (most recent call last):\nSignalException: Process 1 got signal: 15\n"
+    world = World()
+    world.pids = {0: 17}
+    world.worker_event(2, "START", 0)
+    world.watchdog(5, worker_pid="17", scope_id="s", signal="15")
+    world.event(6, "FAILED", raw_error=trace)
+    assert world.one(AGENT).outcome == "failed"
+    assert len(world.told("torchelastic.failure")) == 1
+    assert world.records[-1].severity == ERROR
 
 
 def test_hooks_that_do_not_fit_do_not_double_anything() -> None:

@@ -6,8 +6,9 @@ import re
 
 from .. import _contract as c
 from .._values import Attributes, clean_text, decode
+from .event import Event
 from .evidence import Interval
-from .torch_words import NO_ERROR_FILE
+from .torch_words import GRACEFUL_EXIT, NO_ERROR_FILE, SIGNAL_EXCEPTION
 
 _SECOND_NS = 1_000_000_000
 _EXCEPTION = re.compile(r"([^\W\d][\w.]*(?:<locals>\.[\w.]+)*)(?:: |:?$)", re.DOTALL)
@@ -58,6 +59,12 @@ def exception_from_traceback(text: str, attributes: Attributes) -> None:
         if message:
             attributes[c.EXCEPTION_MESSAGE] = clean_text(message)
         return
+
+
+def tells_no_failure(event: Event) -> bool:
+    """Tell whether a FAILED event is no failure of the job: a signal stops it, or its node is let go."""
+    words = (SIGNAL_EXCEPTION, GRACEFUL_EXIT)
+    return event.attributes.get(c.ERROR_TYPE) in words or event.body.startswith(words)
 
 
 def error_file_time(raw: str) -> Interval | None:

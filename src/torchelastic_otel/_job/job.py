@@ -11,8 +11,9 @@ from .. import _contract as c
 from .._values import Attributes, present
 from . import facts as f
 from . import sentences
-from . import torch_words as words
+from .correction import correct
 from .event import Event, Kind
+from .exceptions import tells_no_failure
 from .generations import Generations
 from .identity import TraceIdentity
 from .launcher import Launcher
@@ -20,8 +21,7 @@ from .measures import JobMeasures
 from .output import OpenSpan, Output
 from .records import Records
 from .rendezvous import Rendezvous, round_of
-from .severity import Known, severity_of
-from .verdict import Verdict
+from .verdict import Failure, Verdict
 
 if TYPE_CHECKING:
     from .._config.settings import Settings
@@ -95,6 +95,10 @@ class Job:
     @property
     def _group(self) -> Group | None:
         return self._generations.group
+
+    @property
+    def _watchdog_victims(self) -> list[Failure]:
+        return self._group.watchdog_victims if self._group is not None else []
 
     def worker_contexts(self) -> dict[int, dict[str, str]]:
         """Return, by local rank, the environment variables that carry each worker's span context."""
@@ -186,16 +190,15 @@ class Job:
             rendezvous_failure=self._rendezvous.failure,
             first_deaths=self._group.first_deaths if self._group is not None else [],
             culprits=self._group.culprits if self._group is not None else [],
-            watchdog_victims=self._group.watchdog_victims if self._group is not None else [],
+            watchdog_victims=self._watchdog_victims,
             restarts=self._generations.restarts,
         )
         self._generations.over(fact.time_ns)
         self._measures.run_ended()
 
     def torch_said_run_ended(self, event: Event) -> None:
-        """Torch's event alone says so. SUCCEEDED is that run returned, not that its workers did well."""
-        failed = event.state == "FAILED"
-        self._launcher.told(Verdict(c.OUTCOME_FAILED, event.body) if failed else None)
+        """Torch's event alone says so."""
+        self._launcher.torch_said_run_ended(event, self._watchdog_victims)
         self.finish(event.time_ns, told=True)
 
     def rendezvous_closed(self, fact: f.JobEnded) -> None:
@@ -231,7 +234,8 @@ class Job:
     def torch_said_join_failed(self, event: Event) -> None:
         """Torch's event alone says that this node could not join."""
         error = {k: v for k, v in event.attributes.items() if k.startswith(("exception.", "error."))}
-        self._rendezvous.over(event.time_ns, Verdict(c.OUTCOME_FAILED, event.body, error))
+        outcome = c.OUTCOME_TERMINATED if tells_no_failure(event) else c.OUTCOME_FAILED
+        self._rendezvous.over(event.time_ns, Verdict(outcome, event.body, error))
 
     # Workers
 
@@ -307,11 +311,7 @@ class Job:
         """Record torch's event: as a log record, and on the span that it belongs to."""
         self.heard(event.time_ns)
         span = self._span_of(event)
-        if event.kind is Kind.WATCHDOG and event.name == c.WATCHDOG_KILL:
-            self._generations.watchdog_kills(event)
-        known = self._known_of(event)
-        if known:
-            event.severity = severity_of(event.kind, event.state, *known)
+        correct(event, self._launcher, self._group, joining=self._rendezvous.attempt is not None)
         self._records.record(event, span)
 
     def _span_of(self, event: Event) -> OpenSpan:
@@ -322,29 +322,6 @@ class Job:
             if worker is not None:
                 return worker.span
         return self.agent
-
-    def _known_of(self, event: Event) -> list[Known]:
-        """Return what is known better than by torch's word; a worker's event is told of its death, too."""
-        known: list[Known] = []
-        if event.kind is Kind.WORKER and event.state in ("FAILED", "TERMINATED"):
-            worker = self._group.worker_of(event) if self._group is not None else None
-            failure = worker.failure if worker is not None else None
-            if failure is not None and failure.collateral:
-                known.append(Known.COLLATERAL)
-                event.body = failure.sentence
-                event.attributes[c.COLLATERAL] = True
-            elif failure is not None and event.state == "TERMINATED":
-                known.append(Known.OWN_DEATH)
-                event.body = failure.sentence
-        elif event.kind is Kind.AGENT and event.state == "FAILED" and self._launcher.let_go:
-            known.append(Known.STOPPED)
-        elif event.kind is Kind.RENDEZVOUS and event.state == "FAILED":
-            if self._rendezvous.attempt is not None:
-                known.append(Known.JOINING)
-            no_failure = event.body.startswith((words.SIGNAL_EXCEPTION, words.GRACEFUL_EXIT))
-            if no_failure or self._launcher.stop_signal is not None:
-                known.append(Known.STOPPED)
-        return known
 
     def torch_said_agent_failed(self, event: Event) -> None:
         """After a signal torch leaves the rendezvous alone: this event is the launcher's last word."""

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from .. import _contract as c
 from . import sentences
+from .event import Event
+from .exceptions import tells_no_failure
 from .facts import Raised, RunEnded
 from .verdict import (
     Failure,
@@ -93,9 +95,14 @@ class Launcher:
             tail = sentences.no_more_restarts(self._max_restarts, restarts)
             self.verdict = job_failed_by_workers(first_deaths, culprits, tail)
 
-    def told(self, verdict: Verdict | None) -> None:
-        """Torch's event alone tells the end; None where it does not say how."""
-        self.verdict = verdict
+    def torch_said_run_ended(self, event: Event, watchdog_victims: Sequence[Failure]) -> None:
+        """Torch's event alone tells the end: that run raised, or that it returned, which does not say how."""
+        if event.state != "FAILED":
+            self.verdict = None
+        elif tells_no_failure(event) and not watchdog_victims:
+            self.verdict = Verdict(c.OUTCOME_TERMINATED, event.body)
+        else:
+            self.verdict = Verdict(c.OUTCOME_FAILED, event.body)
 
     def closing_raised(self, error: Raised) -> None:
         """Closing the rendezvous raised: whether that ends the launcher differs by torch's version."""
