@@ -98,7 +98,7 @@ def test_a_read_only_directory_is_refused(tmp_path: Path) -> None:
     script = """
     import shutil, subprocess
     shutil.copytree(sys.argv[2], directory / "spool")
-    subprocess.run(["mount", "-o", "remount,ro", directory], check=True)
+    subprocess.run(["mount", "-o", "remount,bind,ro", directory], check=True)
     (path,) = (directory / "spool").glob("*.spool")
     for attempt in (
         lambda: Spool.create(directory / "new", 1 << 20, {}),
