@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from otlp_receiver import OtlpReceiver
@@ -21,6 +22,11 @@ from tests.support.scenarios.running import Run, Runs
 from torchelastic_otel._runtime import guard
 
 watch()
+# How long an example takes says how busy the machine is, and nothing else.
+hypothesis.settings.register_profile(
+    "tests", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("tests")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
