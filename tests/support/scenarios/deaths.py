@@ -205,7 +205,7 @@ def _two_at_once(job: Job) -> list[Agent]:
     "two exceptions at once, one of them earlier",
     Expected(
         generations=(
-            Generation("failed", ("failed", "failed"), (raised(0, first=False), raised(1, first=True))),
+            Generation("failed", ("failed", "failed"), (raised(1, first=True), raised(0, first=False))),
         ),
         says=("Worker 1", "ValueError: the loss is not a number"),
     ),
