@@ -67,7 +67,7 @@ class Generations:
                 self._measures.restarted(None, None, group.span.context)
         identity = {**group.shared, **known}
         span = self._output.start_span(c.SPAN_WORKER, fact.time_ns, dict(identity), parent=group.span)
-        group.workers[local_rank] = Worker(identity, span, started=True)
+        group.announced(local_rank, identity, span, started=True)
 
     def started(self, pids: dict[int, int], time_ns: int) -> None:
         """The workers run; if others ran before, that is a restart."""

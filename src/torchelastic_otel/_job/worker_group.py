@@ -48,6 +48,15 @@ class Worker:
         self.identity[c.WORKER_ID] = str(pid)
         self.span.set({c.WORKER_ID: str(pid)})
 
+    def died(self, failure: Failure) -> Failure:
+        """It is known what it died of; return that."""
+        self.failure = failure
+        return failure
+
+    def has_raised(self, death: Failure) -> None:
+        """It is known what it dies of, and it still runs."""
+        self.raised = death
+
     def seen_ended(self, time_ns: int, outcome: str | None, description: str = "") -> None:
         """Its process ended; the span stays open for torch's own last event."""
         if not self.ended_ns:
@@ -81,6 +90,10 @@ class Group:
         """Outcome, and why, of the workers that end without a reason of their own."""
 
     # What happened
+
+    def announced(self, local_rank: int, identity: Attributes, span: OpenSpan, *, started: bool) -> None:
+        """A worker of this generation is known."""
+        self.workers[local_rank] = Worker(identity, span, started=started)
 
     def started(self, pids: dict[int, int]) -> None:
         """The workers' processes were made; ``pids`` by local rank."""
@@ -119,13 +132,13 @@ class Group:
             # The watchdog's victims were told when it killed them.
             if worker.failure is None:
                 seen = between_looks(fact.alive_ns or self._looked_ns, fact.time_ns)
-                worker.failure = own_death(worker.identity, exit_, seen, fact.oom_kills)
-                news.append((worker, worker.failure))
-            died.append((worker, worker.failure.sentence))
+                news.append((worker, worker.died(own_death(worker.identity, exit_, seen, fact.oom_kills))))
+            if worker.failure is not None:
+                died.append((worker, worker.failure.sentence))
         for local_rank, error in fact.raised.items():
             worker = self.workers.get(local_rank)
             if worker is not None and not worker.ended_ns and worker.failure is None:
-                worker.raised = raised_death(worker.identity, error, fact.time_ns)
+                worker.has_raised(raised_death(worker.identity, error, fact.time_ns))
         self._looked_ns = fact.time_ns
         self._judge()
         for worker, sentence in died:
@@ -139,9 +152,8 @@ class Group:
         news = []
         for worker in found:
             if worker.failure is None:
-                worker.failure = stuck(worker.identity, time_ns)
-                news.append((worker, worker.failure))
-            worker.seen_ended(time_ns, c.OUTCOME_FAILED, worker.failure.sentence)
+                news.append((worker, worker.died(stuck(worker.identity, time_ns))))
+            worker.seen_ended(time_ns, c.OUTCOME_FAILED, worker.failure.sentence if worker.failure else "")
         self._judge()
         for worker in found:
             self._mark(worker)
@@ -149,10 +161,10 @@ class Group:
 
     def killed_by_watchdog(self, worker: Worker, event: Event) -> Failure:
         """The watchdog kills a worker whose scope expired."""
-        worker.failure = killed_by_watchdog(worker.identity, event.attributes, event.time_ns)
+        failure = worker.died(killed_by_watchdog(worker.identity, event.attributes, event.time_ns))
         self._judge()
         self._mark(worker)
-        return worker.failure
+        return failure
 
     def stopping(self, time_ns: int) -> None:
         """The agent begins to stop those that still run; what they raise from here on follows from that."""
@@ -167,21 +179,18 @@ class Group:
             if worker.failure is not None:
                 continue
             if worker.raised is not None:
-                worker.failure = with_exit(worker.raised, exit_)
+                failures.append((worker, worker.died(with_exit(worker.raised, exit_))))
             elif raised_before(exit_, self._stopping_ns):
-                worker.failure = own_death(worker.identity, exit_, between_looks(self._looked_ns, time_ns))
-            else:
-                continue
-            failures.append((worker, worker.failure))
+                seen = between_looks(self._looked_ns, time_ns)
+                failures.append((worker, worker.died(own_death(worker.identity, exit_, seen))))
         self._judge()
         for_another = bool(self.culprits) and self._rest[0] != c.OUTCOME_INTERRUPTED
         for worker, exit_ in ended:
             if worker.failure is not None:
                 worker.seen_ended(time_ns, c.OUTCOME_FAILED, worker.failure.sentence)
             elif for_another:
-                worker.failure = collateral_death(worker.identity, exit_, time_ns)
+                failures.append((worker, worker.died(collateral_death(worker.identity, exit_, time_ns))))
                 worker.seen_ended(time_ns, c.OUTCOME_TERMINATED)
-                failures.append((worker, worker.failure))
             else:
                 worker.seen_ended(time_ns, self._rest[0])
         for worker, _ in failures:
@@ -205,10 +214,10 @@ class Group:
         news = []
         for worker in self.workers.values():
             if worker.raised is not None and worker.failure is None:
-                worker.failure = worker.raised
-                worker.seen_ended(time_ns, c.OUTCOME_FAILED, worker.failure.sentence)
+                failure = worker.died(worker.raised)
+                worker.seen_ended(time_ns, c.OUTCOME_FAILED, failure.sentence)
                 self._mark(worker)
-                news.append((worker, worker.failure))
+                news.append((worker, failure))
         self.ended_ns = max((w.ended_ns or time_ns for w in self.workers.values()), default=time_ns)
         for worker in self.workers.values():
             worker.seen_ended(time_ns, *self._rest)
@@ -339,5 +348,5 @@ def open_group(
         worker_span = output.start_span(
             c.SPAN_WORKER, fact.time_ns, dict(identity), parent=span, span_id=slot.span_id
         )
-        group.workers[slot.local_rank] = Worker(identity, worker_span)
+        group.announced(slot.local_rank, identity, worker_span, started=False)
     return group
