@@ -17,7 +17,7 @@ from typing import Any, get_args
 import delivery_table
 
 from torchelastic_otel import _contract
-from torchelastic_otel._config import resource
+from torchelastic_otel._config import schedulers
 from torchelastic_otel._config.environment import SIGNALS
 from torchelastic_otel._config.row import Section, Variable
 from torchelastic_otel._config.sdk_variables import WITHOUT_EFFECT
@@ -114,14 +114,14 @@ def documents() -> dict[str, dict[str, str]]:
         section: variables_table([row for row in VARIABLES if row.section == section])
         for section in get_args(Section)
     }
-    pod = ("In a pod also", resource.KUBERNETES_IN_A_POD)
+    pod = ("In a pod also", schedulers.KUBERNETES_IN_A_POD)
     return {
         "telemetry.md": {**telemetry, "metrics": metrics_table()},
         "configuration.md": {
             **configuration,
             "without-effect": reasons_table(WITHOUT_EFFECT),
-            "slurm": scheduler_table(("Variables", {**resource.SLURM, **resource.SLURM_NUMBERS})),
-            "kubernetes": scheduler_table(("Variables", resource.KUBERNETES), pod),
+            "slurm": scheduler_table(("Variables", {**schedulers.SLURM, **schedulers.SLURM_NUMBERS})),
+            "kubernetes": scheduler_table(("Variables", schedulers.KUBERNETES), pod),
         },
     }
 

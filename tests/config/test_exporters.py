@@ -62,6 +62,15 @@ def test_several_exporters_are_all_made_once(signal: Signal) -> None:
 
 
 @each_signal
+def test_otlp_goes_one_way(signal: Signal) -> None:
+    """Two protocols for one signal would send everything twice: the second is told and left out."""
+    names, (warning,) = names_of(signal, "otlp_proto_grpc,otlp_proto_http")
+    assert names == ["otlp"]
+    assert warning.startswith(f"OTEL_{signal.upper()}_EXPORTER: {signal} go by OTLP once")
+    assert "'otlp_proto_http' beside it is ignored" in warning
+
+
+@each_signal
 def test_a_third_partys_exporter_is_found(third_party: Callable[[str, str], None], signal: Signal) -> None:
     """An installed entry point is an exporter's name like any other."""
     third_party(f"[opentelemetry_{signal}_exporter]\nvendor = vendor_stuff:Exporter", "class Exporter: pass")

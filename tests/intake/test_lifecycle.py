@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -64,6 +66,33 @@ def test_process_that_ends_at_once_with_a_dead_endpoint(protocol: str) -> None:
     assert "lost" in err
 
 
+@pytest.mark.parametrize("text", ["", "x" * 20_000], ids=["many", "large"])
+def test_of_a_flood_every_event_is_accounted_for(text: str, tmp_path: Path) -> None:
+    """What arrived and what the last line calls dropped are together what eight threads recorded."""
+    count = 2_000 if text else 16_000
+    script = f"""
+        import threading
+
+        def flood():
+            for number in range({count}):
+                record("e", text={text!r})
+
+        threads = [threading.Thread(target=flood) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    """
+    with OtlpReceiver() as receiver:
+        roomy = {"OTEL_BLRP_MAX_QUEUE_SIZE": "1000000", "TORCHELASTIC_OTEL_SPOOL_DIR": str(tmp_path)}
+        code, err = run(script, receiver.http_endpoint, **roomy)
+        arrived = received(receiver)["e"]
+    (told,) = re.findall(r"(\d+) events came faster .* and were dropped", err)
+    assert arrived > 0
+    assert arrived + int(told) == 8 * count, err
+    assert code == 0
+
+
 @pytest.mark.parametrize(
     ("ending", "expected"),
     [
@@ -88,6 +117,25 @@ def test_whatever_way_a_process_ends(ending: str, expected: int) -> None:
     assert names == wanted
     assert code == expected
     assert "internal error" not in err
+
+
+@pytest.mark.parametrize("before", ["", "record('e')"], ids=["first", "later"])
+def test_an_event_in_an_exit_handler_that_comes_after_ours_is_not_lost(before: str) -> None:
+    """It was registered before the first event: it arrives, or its loss is told."""
+    script = f"""
+        import atexit, concurrent.futures.thread
+
+        atexit.register(record, "late")
+        {before}
+    """
+    with OtlpReceiver() as receiver:
+        code, err = run(script, receiver.http_endpoint)
+        names = received(receiver)
+    if before:
+        assert names == {"e": 1, "late": 1}
+    else:  # the SDK cannot be set up any more: it needs threads, which cannot be started by now
+        assert names == {"late": 1} or "setting up telemetry" in err
+    assert code == 0
 
 
 def test_refused_records_are_told() -> None:
@@ -143,12 +191,12 @@ def test_fork_with_events_in_the_queue() -> None:
 
 
 def test_fork_while_the_bridge_imports() -> None:
-    """A forked child can import what the bridge's thread was importing, and collects its garbage.
+    """A forked child can import what the bridge's thread was importing.
 
     Locks of imports that another thread had begun would stay locked in it for ever.
     """
     script = """
-        import gc, signal, threading
+        import signal, threading
 
         importing, forked = threading.Event(), threading.Event()
 
@@ -156,7 +204,7 @@ def test_fork_while_the_bridge_imports() -> None:
             def find_spec(self, name, path=None, target=None):
                 if name == "opentelemetry.sdk.trace" and not importing.is_set():
                     importing.set()
-                    forked.wait(3)
+                    forked.wait(0.3)
 
         sys.meta_path.insert(0, Slow())
         record("parent")
@@ -167,7 +215,7 @@ def test_fork_while_the_bridge_imports() -> None:
             import opentelemetry.sdk.trace
 
             opentelemetry.sdk.trace.TracerProvider
-            os._exit(0 if gc.isenabled() else 9)
+            os._exit(0)
         forked.set()
         _, status = os.waitpid(child, 0)
         sys.exit(status)
@@ -177,6 +225,108 @@ def test_fork_while_the_bridge_imports() -> None:
         names = received(receiver)
     assert names == {"parent": 1}
     assert (code, err) == (0, "")
+
+
+STUCK_IMPORT = """
+    import importlib.machinery, signal, threading
+
+    importing, over = threading.Event(), threading.Event()
+
+    class Slow:
+        def find_spec(self, name, path=None, target=None):
+            if name != MODULE:
+                return None
+            spec = importlib.machinery.PathFinder.find_spec(name, path)
+            run = spec.loader.exec_module
+
+            def exec_module(module):
+                importing.set()
+                over.wait(60)
+                run(module)
+
+            spec.loader.exec_module = exec_module
+            return spec
+
+    sys.meta_path.insert(0, Slow())
+"""
+
+
+@pytest.mark.parametrize("module", ["opentelemetry.sdk.trace", "requests", "opentelemetry.sdk.metrics"])
+def test_an_import_that_hangs_holds_no_fork(module: str) -> None:
+    """Forks go ahead while an import of any of our threads hangs; their children record nothing, and end."""
+    script = f"""
+    MODULE = {module!r}
+    {STUCK_IMPORT}
+    record("parent")
+    assert importing.wait(60)
+    for number in range(4):
+        child = os.fork()
+        if child == 0:
+            signal.alarm(60)
+            record("child")
+            sys.exit(5)  # with all exit hooks
+        _, status = os.waitpid(child, 0)
+        assert os.waitstatus_to_exitcode(status) == 5
+    assert not over.is_set()
+    over.set()
+    """
+    with OtlpReceiver() as receiver:
+        code, err = run(script, receiver.http_endpoint, OTEL_METRICS_EXPORTER="otlp")
+        names = received(receiver)
+    assert names == {"parent": 1}
+    assert code == 0
+    assert err.count("a process was forked while OpenTelemetry was still being imported") == 1
+    assert err.count("\n") == 1
+
+
+def test_a_program_keeps_its_own_interpreter_settings() -> None:
+    """Garbage collection and the switch interval are the program's, also while the bridge loads."""
+    script = """
+        import gc
+
+        frozen, interval = gc.get_freeze_count(), sys.getswitchinterval()
+        seen = []
+
+        class Look:
+            def find_spec(self, name, path=None, target=None):
+                seen.append((gc.isenabled(), sys.getswitchinterval(), gc.get_freeze_count()))
+
+        sys.meta_path.insert(0, Look())
+        record("e")
+        assert flush(60)
+        assert set(seen) == {(True, interval, frozen)}
+        child = os.fork()
+        if child == 0:
+            os._exit(gc.get_freeze_count() != frozen)
+        assert os.waitpid(child, 0)[1] == 0
+    """
+    with OtlpReceiver() as receiver:
+        assert run(script, receiver.http_endpoint) == (0, "")
+        assert received(receiver) == {"e": 1}
+
+
+@pytest.mark.parametrize(
+    "answer", ["time.sleep(60)", "raise UnicodeError('label too long')", "raise OSError"]
+)
+def test_a_node_whose_name_nobody_answers_loses_nothing(answer: str) -> None:
+    """Neither a dead name server nor a name that IDNA refuses costs an event, or holds a fork."""
+    script = f"""
+        import socket, time
+
+        def getfqdn(name=""):
+            {answer}
+
+        socket.getfqdn = getfqdn
+        record("e")
+        child = os.fork()
+        if child == 0:
+            record("child")
+            sys.exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+    """
+    with OtlpReceiver() as receiver:
+        assert run(script, receiver.http_endpoint) == (0, "")
+        assert received(receiver) == {"e": 1, "child": 1}
 
 
 def test_forked_worker_of_multiprocessing() -> None:

@@ -35,16 +35,68 @@ def test_order_is_kept(held: Held) -> None:
 
 
 def test_queue_is_bounded(held: Held, monkeypatch: pytest.MonkeyPatch, said: Said) -> None:
-    """While the bridge's thread does not keep up, the newest events stay, and the loss is said once."""
+    """While the bridge's thread does not keep up, the first events stay, the rest is counted."""
     monkeypatch.setattr(queue, "MOST_QUEUED", 50)
     held.hold()
     held.put(*(f"e{number}" for number in range(80)))
+    assert held.bridge.dropped["logs"] == 30
+    assert "30 events came faster" in held.bridge.left()
     held.release()
-    names = held.names()
-    # The flush itself is one more item, if it comes before the queue is taken.
-    assert names in ([f"e{number}" for number in range(first, 80)] for first in (30, 31))
-    (text,) = said.wait("dropped")
-    assert "30" in text or "31" in text
+    assert held.names() == [f"e{number}" for number in range(50)]
+    assert "30" in said.wait("dropped")[0]
+    held.put("later")
+    assert held.names()[-1] == "later"
+
+
+def test_queue_is_bounded_in_bytes(held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large texts fill it sooner, and it takes them again once it is empty."""
+    monkeypatch.setattr(queue, "MOST_BYTES", 100_000)
+    text = "x" * 20_000
+    for _ in range(3):
+        held.hold()
+        for _ in range(8):
+            held.bridge.enqueue(RecordedEvent("e", "AGENT", 0, {"text": text}, time.time_ns(), None))
+        held.release()
+        assert held.bridge.flush(LONG_S)
+    assert held.bridge.dropped["logs"] == 9
+    assert len(held.names()) == 15
+
+
+def test_facts_and_questions_are_never_dropped(held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full queue still takes what the agent did, and whoever waits gets an answer."""
+    monkeypatch.setattr(queue, "MOST_QUEUED", 5)
+    held.hold()
+    held.put(*(f"e{number}" for number in range(10)))
+    answers: list[int | None] = []
+    asking = threading.Thread(target=lambda: answers.append(held.bridge.ask(lambda engine: 1, LONG_S)))
+    asking.start()
+    while held.bridge._queue.qsize() == 5:
+        time.sleep(0)
+    held.release()
+    asking.join()
+    assert answers == [1]
+
+
+def test_sustained_recording_is_committed_meanwhile(held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commits come while the queue never gets empty: after every 512 messages at the latest."""
+    sizes: list[int] = []
+    held.put("first")
+    assert held.bridge.flush(LONG_S)
+    telemetry = held.bridge._telemetry
+    assert telemetry is not None
+    commit = telemetry.commit
+
+    def counted() -> None:
+        sizes.append(held.bridge._queue.qsize())
+        commit()
+
+    monkeypatch.setattr(telemetry, "commit", counted)
+    held.hold()
+    held.put(*(f"e{number}" for number in range(5000)))
+    held.release()
+    assert len(held.names()) == 5001
+    busy = [size for size in sizes if size]
+    assert len(busy) >= 5000 // 512 - 1
 
 
 def test_putting_never_blocks(held: Held) -> None:
@@ -209,4 +261,4 @@ def test_disabled(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     assert bridge.flush(LONG_S)
     assert bridge.ask(lambda engine: 1, LONG_S) is None
     assert not bridge._running
-    assert not bridge._queue
+    assert bridge._queue.empty()

@@ -122,6 +122,8 @@ def test_a_bare_exit_lies_between_two_looks() -> None:
         ("BrokenPipeError: [Errno 32] Broken pipe", False),
         ("requests.exceptions.ConnectionError: Connection reset by peer", False),
         ("RuntimeError: CUDA error: out of memory", False),
+        ("RuntimeError: DataLoader timed out after 5 seconds", False),
+        ("RuntimeError: upload failed: broken pipe", False),
     ],
 )
 def test_only_collectives_lose_peers(text: str, lost: bool) -> None:
@@ -139,6 +141,83 @@ def test_a_signal_to_the_launcher_makes_no_culprits() -> None:
     world.tell(f.WorkersStopping, 10.1)
     world.tell(f.WorkersStopped, 11, [world.exit(0, 1, error=error_file("RuntimeError: stop", 10.05))])
     assert world.told(FAILURE) == []
+
+
+def test_after_a_signal_no_death_of_its_own_is_dropped() -> None:
+    """One that had raised when another was seen dead is told and counted, though a signal comes next."""
+    world = running(count=3)
+    error = error_file("ValueError: x", 9.2)
+    world.tell(f.WorkersExited, 10, [world.exit(0, 3)], None, ns(9.9), {1: error})
+    world.tell(f.StopRequested, 10.5, "SIGTERM")
+    world.tell(f.WorkersExited, 11, [world.exit(1, 1, error=error)])
+    world.tell(f.WorkersStopped, 12, [world.exit(2, -9)])
+    ranks = {record.attributes["torchelastic.global_rank"] for record in world.told(FAILURE)}
+    assert ranks == {0, 1, 2}
+    assert world.points("torchelastic.worker.failures", "error.type")["ValueError"] == 1
+    assert {first_failure(record.attributes)["global_rank"] for record in world.told(FAILURE)} == {1}
+
+
+def test_a_death_whose_end_nobody_saw_is_told_at_the_end() -> None:
+    """The launcher ends before it could stop the worker that had raised."""
+    world = running()
+    error = error_file("ValueError: x", 9.2)
+    world.tell(f.WorkersExited, 10, [world.exit(0, 1)], None, ns(9.9), {1: error})
+    world.end(12, "FAILED")
+    _, late = world.told(FAILURE)
+    assert late.attributes["torchelastic.global_rank"] == 1
+    assert world.by_rank()[1].outcome == "failed"
+    assert firsts(world) == [1, 1, 1, 1]
+
+
+def test_a_worker_that_had_raised_died_of_that_whatever_its_exit_code() -> None:
+    """A handler may end it with 0 while it is stopped."""
+    world = running()
+    fail(world, {0: (1, None)}, {1: (0, None)}, {1: error_file("ValueError: x", 9.2)})
+    _, raised = world.told(FAILURE)
+    assert (raised.attributes["error.type"], raised.attributes["process.exit.code"]) == ("ValueError", 0)
+    assert raised.body.endswith("died of ValueError: x")
+    assert firsts(world) == [1, 1, 1, 1]
+
+
+def test_a_clock_that_knows_whole_seconds_makes_no_culprit() -> None:
+    """A file that a handler wrote after the stop may bear the second before it."""
+    world = running()
+    handler = error_file("SystemExit: 143", 10.4)
+    rounded = f.WorkerError(handler.file, handler.json, ns(10))
+    fail(world, {0: (1, error_file("ValueError: x", 9.5))}, {1: (1, rounded)})
+    assert firsts(world) == [0, 0, 0, 0]
+    assert world.told(FAILURE)[1].attributes["torchelastic.collateral"] is True
+
+
+def test_a_clock_that_is_ahead_puts_nothing_off() -> None:
+    """A file server's time does not fit the worker's own: its whole second counts."""
+    world = running()
+    error = error_file("ValueError: x", 9.5)
+    fail(world, {0: (1, f.WorkerError(error.file, error.json, ns(3600.5))), 1: (3, None)}, {})
+    assert list(first_failure(world.one(GROUP).attributes)["ties"]) == [0, 1]
+    assert world.told(FAILURE)[0].time_ns == ns(9)
+
+
+def test_who_was_told_first_is_not_doubted_by_a_tie() -> None:
+    """A record that names one, and a later one that names two, would contradict each other."""
+    world = running()
+    world.tell(f.WorkersExited, 10, [world.exit(1, 1)], None, ns(9))
+    world.tell(f.WorkersExited, 10.1, [world.exit(0, 1)], None, ns(9))
+    world.end(12, "FAILED")
+    assert firsts(world) == [1, 1, 1, 1]
+
+
+def test_workers_stopped_for_a_membership_change_are_no_collateral() -> None:
+    """One of them had lost a peer: the others are interrupted, as without it."""
+    world = running()
+    world.tell(f.RestartStarted, 10, "HEALTHY", ["m_7_0"], 3)
+    world.tell(f.WorkersStopping, 10.1)
+    world.tell(f.WorkersStopped, 11, [world.exit(0, -15, error=error_file(GLOO, 9.6)), world.exit(1, -15)])
+    (only,) = world.told(FAILURE)
+    assert only.attributes["torchelastic.global_rank"] == 0
+    world.join(12)
+    world.workers(14)
+    assert world.by_rank()[1].outcome == "interrupted"
 
 
 class Death:

@@ -11,6 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.support.trace_ids import NAMELESS, SPAN, TRACE, documented_id
+from torchelastic_otel._config.schedulers import scheduler_job
 from torchelastic_otel._job.identity import (
     ParentContext,
     format_traceparent,
@@ -19,7 +20,6 @@ from torchelastic_otel._job.identity import (
     identify,
     new_span_id,
     parse_traceparent,
-    scheduler_job,
 )
 
 VALID = f"00-{TRACE}-{SPAN}-01"

@@ -108,7 +108,7 @@ def test_time_is_counted_while_it_passes() -> None:
     world.start(0)
     world.attempt(0)
     for at in range(5):
-        world.engine.settle(ns(at))
+        world.engine.tick(ns(at))
     assert world.points(c.METRIC_RENDEZVOUS_WAITING) == {None: 4}
     assert world.points(c.METRIC_DOWNTIME, CAUSE)["startup"] == 3
     world.joined(5)
@@ -116,10 +116,10 @@ def test_time_is_counted_while_it_passes() -> None:
     assert world.points(c.METRIC_RENDEZVOUS_WAITING) == {None: 0}
     world.workers(6)
     for at in range(6, 100):
-        world.engine.settle(ns(at))
+        world.engine.tick(ns(at))
     assert world.points(c.METRIC_UPTIME) == {None: 92}
     world.succeed(100)
-    world.engine.settle(ns(10_000))
+    world.engine.tick(ns(10_000))
     assert world.points(c.METRIC_UPTIME) == {None: 94}
     assert sum(world.points(c.METRIC_DOWNTIME, CAUSE).values()) == 6 + 301
 
@@ -284,7 +284,7 @@ def test_a_program_that_lives_on_counts_no_more() -> None:
     world.die(10, {0: 0, 1: 0})
     world.tell(f.RunEnded, 11, "SUCCEEDED")
     for at in range(11, 500):
-        world.engine.settle(ns(at))
+        world.engine.tick(ns(at))
     world.engine.close(None)
     assert world.points(c.METRIC_UPTIME) == {None: 8}
     assert sum(world.points(c.METRIC_DOWNTIME, CAUSE).values()) == 3
@@ -293,7 +293,7 @@ def test_a_program_that_lives_on_counts_no_more() -> None:
 def test_a_launcher_that_ends_without_a_word_ends_where_its_time_was_counted() -> None:
     """Its span, its uptime and its downtime agree."""
     world = running()
-    world.engine.settle(ns(100))
+    world.engine.tick(ns(100))
     world.engine.close(None)
     assert world.points(c.METRIC_UPTIME) == {None: 97}
     assert times(world.one(AGENT)) == (0, 99)

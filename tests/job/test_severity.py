@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.job_player import SIGTERM, STATUS
+from tests.support.job_player import SIGTERM, STATUS, error_file, ns
 from tests.support.job_world import World, running
 from torchelastic_otel._config.settings import Settings
 from torchelastic_otel._job import facts as f
@@ -30,6 +30,15 @@ def culprit(world: World) -> None:
     running(world)
     world.die(10, {1: 3, 0: 0})
     world.worker_event(11, "FAILED", 1, 3)
+
+
+def stopped_after_it_raised(world: World) -> None:
+    """Torch says that the agent stopped it; it had raised before."""
+    running(world)
+    error = error_file("ValueError: x", 9)
+    world.tell(f.WorkersExited, 10, [world.exit(0, 1)], None, ns(9.9), {1: error})
+    world.tell(f.WorkersStopped, 11, [world.exit(1, -15, error=error)])
+    world.worker_event(12, "TERMINATED", 1, -15)
 
 
 def terminated(world: World) -> None:
@@ -98,6 +107,7 @@ Row = tuple[Kind | str, str, Known]
 REACHED: list[tuple[Row, Callable[[World], None], str, int]] = [
     ((Kind.WORKER, "FAILED", Known.COLLATERAL), collateral, STATUS + "FAILED", WARN),
     ((Kind.WORKER, "FAILED", Known.ANYWAY), culprit, STATUS + "FAILED", ERROR),
+    ((Kind.WORKER, "TERMINATED", Known.OWN_DEATH), stopped_after_it_raised, STATUS + "TERMINATED", ERROR),
     ((Kind.WORKER, "TERMINATED", Known.ANYWAY), terminated, STATUS + "TERMINATED", WARN),
     ((Kind.AGENT, "FAILED", Known.STOPPED), signalled, STATUS + "FAILED", WARN),
     ((Kind.AGENT, "FAILED", Known.ANYWAY), raised, STATUS + "FAILED", ERROR),

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.trace import SpanContext, TraceFlags
 
-from tests.support.job_player import AGENT, IN_WORKER, NOW, STATUS, ns
+from tests.support.job_player import AGENT, IN_WORKER, NOW, STATUS, TRACEPARENT, ns
 from tests.support.job_world import World, recorded, running
 from tests.support.odd_values import scalars, short
 from tests.support.plain_output import Record
@@ -55,6 +55,14 @@ def test_users_event_in_the_launcher_belongs_to_the_agent() -> None:
     """Without a span of the caller's, the job's agent is what it belongs to."""
     world = running()
     record = users(world, run_id="r")
+    world.succeed(10)
+    assert record.span_id == world.one(AGENT).context.span_id
+
+
+def test_users_event_in_a_launcher_with_a_parent_belongs_to_the_agent() -> None:
+    """The launcher's own TRACEPARENT is the agent's parent, not the event's."""
+    world = running(World(environ={"TRACEPARENT": TRACEPARENT}))
+    record = users(world)
     world.succeed(10)
     assert record.span_id == world.one(AGENT).context.span_id
 

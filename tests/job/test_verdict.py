@@ -43,6 +43,29 @@ def test_no_restarts_allowed() -> None:
     assert "no restarts were allowed" in world.verdict()[1]
 
 
+def test_agent_that_does_not_know_the_number_of_restarts() -> None:
+    """What the launcher said stands."""
+    world = running(max_restarts=0)
+    world.tell(f.AgentCreated, 3)
+    world.die(10, {0: 1}, stopped={1: -15})
+    world.end(12, "FAILED")
+    assert "no restarts were allowed" in world.verdict()[1]
+
+
+def test_attempt_that_failed_before_one_that_joined_explains_no_later_end() -> None:
+    """A program may try again: what ends it then is what is said."""
+    world = World()
+    world.start(0)
+    world.attempt(0)
+    world.tell(f.RendezvousEnded, 1, f.Raised("RendezvousTimeoutError", ""))
+    world.join(2)
+    world.workers(4)
+    world.end(10, "", f.Raised("ValueError", "wrong"))
+    outcome, sentence = world.verdict()
+    assert outcome == "failed"
+    assert "ValueError: wrong while the workers ran" in sentence
+
+
 def test_store_that_cannot_be_reached() -> None:
     """There is no agent and no event: the fact alone ends the job, and says where it failed."""
     world = World()

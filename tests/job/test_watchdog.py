@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.support.job_player import AGENT, GROUP, WORKER
-from tests.support.job_world import first_failure, running
+from tests.support.job_world import first_failure, running, times
 from torchelastic_otel._job import facts as f
-from torchelastic_otel._job.event import ERROR
+from torchelastic_otel._job.event import ERROR, WARN
 
 
 def test_watchdog_kill_is_a_failure_at_once() -> None:
@@ -100,3 +100,69 @@ def test_uninterruptible_worker() -> None:
     outcome, sentence = world.verdict()
     assert outcome == "failed"
     assert "torchrun exits with 0" in sentence
+
+
+def test_watchdogs_victim_that_its_agent_stops_has_died_already() -> None:
+    """Its end is seen when the agent stops the others: it died of the watchdog, and is not collateral."""
+    world = running()
+    world.watchdog(9, worker_pid=str(world.pids[1]), scope_id="s", signal="10")
+    world.tell(f.WorkersStopping, 10)
+    world.tell(f.WorkersStopped, 11, [world.exit(0, -15), world.exit(1, -10)])
+    told = [
+        (r.attributes["torchelastic.global_rank"], r.severity) for r in world.told("torchelastic.failure")
+    ]
+    assert told == [(1, ERROR), (0, WARN)]
+    world.end(12, "FAILED")
+    victim = world.by_rank()[1]
+    assert victim.outcome == "failed"
+    assert "watchdog" in victim.description
+    assert "torchelastic.collateral" not in victim.attributes
+
+
+def test_watchdogs_victim_that_cannot_be_ended_is_told_once() -> None:
+    """The watchdog's signal does not wake a worker in uninterruptible sleep: one failure, of the watchdog."""
+    world = running()
+    world.watchdog(9, worker_pid=str(world.pids[0]), scope_id="s", signal="9")
+    world.tell(f.Monitored, 40, "UNHEALTHY", [world.pids[0]])
+    world.tell(f.WorkersStopped, 41, [world.exit(1, -15)])
+    world.end(42, "UNHEALTHY")
+    own, collateral = world.told("torchelastic.failure")
+    assert own.attributes["torchelastic.failure.cause"] == "watchdog"
+    assert collateral.attributes["torchelastic.collateral"] is True
+    assert (world.by_rank()[0].outcome, times(world.by_rank()[0])) == ("failed", (2, 40))
+    assert world.metric("torchelastic.worker.failures") == 1
+
+
+def test_watchdog_kills_nobody_who_has_ended() -> None:
+    """A timer that a worker left behind when it succeeded: no failure."""
+    world = running()
+    world.tell(f.WorkersExited, 8, [world.exit(0, 0)])
+    world.watchdog(9, worker_pid=str(world.pids[0]), scope_id="s", signal="9")
+    assert not world.told("torchelastic.failure")
+    world.die(10, {1: 0})
+    world.end(11, "SUCCEEDED")
+    assert world.one(GROUP).outcome == "succeeded"
+
+
+def test_two_workers_that_cannot_be_ended_are_tied() -> None:
+    """Torch names them in one look: none of them was first."""
+    world = running()
+    world.tell(f.Monitored, 9, "UNHEALTHY", [world.pids[1], world.pids[0], world.pids[1]])
+    records = world.told("torchelastic.failure")
+    assert [record.attributes["torchelastic.global_rank"] for record in records] == [1, 0]
+    for holder in [record.attributes for record in records] + [
+        s.attributes for s in world.by_rank().values()
+    ]:
+        assert first_failure(holder) == {"ties": [0, 1]}
+
+
+def test_restart_counts_from_the_watchdogs_kill() -> None:
+    """Where its agent lives on: that is when the failure was seen, and when the workers' uptime ended."""
+    world = running()
+    world.watchdog(6, worker_pid=str(world.pids[1]), scope_id="s", signal="10")
+    world.die(10, {1: -10}, stopped={0: -15})
+    world.restart(11)
+    (record,) = world.told("torchelastic.restart")
+    assert record.attributes["torchelastic.restart.duration"] == 8.0
+    world.succeed(20)
+    assert world.points("torchelastic.worker_group.uptime") == {None: 4 + 6}

@@ -207,7 +207,7 @@ class Player:
 
     def settle(self) -> None:
         """Let the spans end that wait for torch's last event."""
-        assert self.engine.settle(1 << 62)
+        assert self.engine.tick(1 << 62)
 
 
 def ns(at: float) -> int:
@@ -217,4 +217,6 @@ def ns(at: float) -> int:
 
 def error_file(message: str, at: float) -> f.WorkerError:
     """Return a worker's error file."""
-    return f.WorkerError("/tmp/errors/0/error.json", torch_texts.error_file(message, "Traceback …"), ns(at))
+    return f.WorkerError(
+        "/tmp/errors/0/error.json", torch_texts.error_file(message, "Traceback …", ns(at) // S), ns(at)
+    )

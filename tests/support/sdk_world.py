@@ -62,8 +62,11 @@ class _Reader(InMemoryMetricReader):
     def __init__(self) -> None:
         super().__init__()
         self.points: dict[str, dict[Any, Any]] = {}
+        self.requests: list[Any] = []
 
     def _receive_metrics(self, metrics_data: Any, timeout_millis: float = 10_000, **kwargs: Any) -> None:
+        if metrics_data:
+            self.requests.append(metrics_data)
         for resource in metrics_data.resource_metrics if metrics_data else []:
             for scope in resource.scope_metrics:
                 for metric in scope.metrics:
@@ -120,6 +123,11 @@ class InMemory:
         self.telemetry.publish(last=True)
         self._reader.collect()
         return {name: list(series.values()) for name, series in self._reader.points.items()}
+
+    def metric_requests(self) -> list[Any]:
+        """Return what the SDK hands to exporters of metrics, up to now."""
+        self.metrics()
+        return self._reader.requests
 
 
 class SdkWorld(Player):

@@ -72,7 +72,7 @@ def rendezvous_event(**fields: Any) -> dict[str, Any]:
     }
 
 
-def error_file(message: str, stack: str = "Traceback …\n") -> str:
+def error_file(message: str, stack: str = "Traceback …\n", time_s: int = 1_700_000_000) -> str:
     """Return the text of a worker's error file, as ``@record`` writes it."""
-    extra = {"py_callstack": stack, "timestamp": "1700000000"}
+    extra = {"py_callstack": stack, "timestamp": str(time_s)}
     return json.dumps({"message": {"message": message, "extraInfo": extra}})

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs
+from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.resources import Resource
 
@@ -152,6 +153,24 @@ def test_odd_texts_cost_no_span_and_no_record(play: Callable[[Player], None]) ->
     for record in world.out.records:
         texts = [record.name, record.body, *record.attributes, *map(flat, record.attributes.values())]
         assert all(text.encode() is not None for text in texts)
+
+
+@pytest.mark.parametrize("play", [odd_facts, odd_events])
+def test_odd_texts_cost_no_metric(play: Callable[[Player], None]) -> None:
+    """A run id, a role, a name that is not UTF-8: each series arrives with all its attributes."""
+    world = SdkWorld()
+    play(world)
+    names = set()
+    for data in world.out.metric_requests():
+        kept = [m for r in data.resource_metrics for s in r.scope_metrics for m in s.metrics]
+        sent = [m for r in encode_metrics(data).resource_metrics for s in r.scope_metrics for m in s.metrics]
+        for ours, theirs in zip(kept, sent, strict=True):
+            names.add(theirs.name)
+            points = getattr(theirs, theirs.WhichOneof("data")).data_points
+            keys = [{pair.key for pair in point.attributes} for point in points]
+            assert keys == [set(point.attributes or {}) for point in ours.data.data_points]
+            assert all("torchelastic.run_id" in known for known in keys)
+    assert len(names) > 10
 
 
 def flat(value: object) -> str:

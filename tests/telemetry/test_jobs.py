@@ -180,12 +180,13 @@ def test_clocks_that_are_set_back_make_no_span_end_before_it_began() -> None:
 
 
 def test_secrets_are_in_no_record_and_on_no_span() -> None:
-    """An exception's message, wherever it is told: bodies, attributes, span events, descriptions."""
+    """Wherever it is told: names and bodies, attributes, span events, descriptions."""
     secret = "password=hunter2"
     world = running(SdkWorld(settings=Settings(redact=r"password=\S+")))
     error = f.WorkerError("/e", f'{{"message": "ValueError: {secret}"}}', 9)
     world.tell(f.WorkersExited, 10, [world.exit(0, 1, error=error), world.exit(1, 0)])
     world.worker_event(10, "FAILED", 0, 1, raw_error=f'{{"message": "ValueError: {secret}"}}')
+    world.record({"name": f"saved {secret}", "source": "WORKER", "timestamp": 0, "metadata": {"k": secret}})
     world.end(11, "FAILED")
     world.settle()
     said = [str((span.attributes, span.status.description)) for span in world.out.ended]

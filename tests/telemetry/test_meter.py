@@ -144,7 +144,7 @@ def test_a_gauge_is_told_in_each_export() -> None:
     """Some versions of the SDK forget a gauge once it was exported."""
     world = running()
     for at in range(3, 6):
-        world.engine.settle(ns(at))
+        world.engine.tick(ns(at))
         assert [point.value for point in world.out.metrics()[c.METRIC_WORLD_SIZE]] == [1]
         assert [point.value for point in world.out.metrics()[c.METRIC_RENDEZVOUS_WAITING]] == [0]
 

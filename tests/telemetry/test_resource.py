@@ -15,7 +15,8 @@ from otlp_receiver import OtlpReceiver
 from tests.support.harness import clean_environment, otlp
 from tests.support.programs import python
 from tests.support.recording import record_job
-from torchelastic_otel._config.resource import KUBERNETES, SLURM, SLURM_NUMBERS, resource_attributes
+from torchelastic_otel._config.resource import resource_attributes
+from torchelastic_otel._config.schedulers import KUBERNETES, SLURM, SLURM_NUMBERS
 from torchelastic_otel._telemetry.resource import build_resource
 
 Build = Callable[..., tuple[dict[str, Any], list[str]]]

@@ -10,7 +10,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
-from opentelemetry.trace import StatusCode
+from opentelemetry.trace import SpanContext, StatusCode
 
 from tests.support.job_player import ns
 from tests.support.said import Said
@@ -19,6 +19,8 @@ from torchelastic_otel._config.settings import Settings
 from torchelastic_otel._job.identity import ParentContext
 from torchelastic_otel._job.output import OpenSpan
 from torchelastic_otel._telemetry.providers import Providers
+from torchelastic_otel._telemetry.redaction import Redaction
+from torchelastic_otel._telemetry.spans import RecordedSpan
 from torchelastic_otel._telemetry.telemetry import Telemetry
 from torchelastic_otel._values import MAX_TEXT
 
@@ -187,6 +189,35 @@ def test_a_span_keeps_the_newest_events_and_counts_the_others(
     assert [event.timestamp for event in out.span.events] == [ns(number) for number in numbers]
     assert [dict(event.attributes or {}) for event in out.span.events] == [{"n": n} for n in numbers]
     assert out.span.dropped_events == events - kept
+
+
+def test_a_span_that_counts_no_dropped_events_ends_all_the_same() -> None:
+    """The SDK has no public way to say how many it never saw; a program's own spans may have none at all."""
+
+    class Plain:
+        def __init__(self) -> None:
+            self._events: list[str] = []
+            self.seen: list[str] = []
+
+        def add_event(self, name: str, *_: object) -> None:
+            self.seen.append(name)
+
+        def set_attribute(self, *_: object) -> None:
+            pass
+
+        def set_status(self, *_: object) -> None:
+            pass
+
+        def end(self, _end_ns: int) -> None:
+            self.seen.append("ended")
+
+    theirs = Plain()
+    context = SpanContext(1, 2, is_remote=False)
+    span = RecordedSpan(theirs, context, ns(1), 1, Redaction())
+    for number in range(3):
+        span.add_event(f"event {number}", ns(number), {})
+    span.end(ns(4), "succeeded")
+    assert theirs.seen == ["event 2", "ended"]
 
 
 def test_attributes_are_cut_and_cleaned() -> None:

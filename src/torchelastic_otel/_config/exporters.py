@@ -35,11 +35,17 @@ def plan_exporters(signal: Signal, environ: Mapping[str, str], warn: Warn) -> li
     for name in names:
         if name in OTLP_EXPORTERS:
             target = plan_otlp(signal, OTLP_EXPORTERS[name], environ, warn)
-            if target is not None:
+            first = next((plan.otlp for plan in plans if plan.otlp is not None), None)
+            if target is not None and first is not None and target != first:
+                warn(
+                    f"{EXPORTER.of(signal)}: {signal} go by OTLP once, to {first.endpoint}; {name!r} beside "
+                    "it is ignored."
+                )
+            elif target is not None:
                 plans.append(ExporterPlan(signal, "otlp", target))
         elif name != "none":
             plans.append(ExporterPlan(signal, name))
         elif len(names) > 1:
             warn(f"{EXPORTER.of(signal)}: 'none' next to other exporters means nothing; it is ignored.")
-    # Named twice, or by two names for the same, is still one.
+    # Named twice is still one.
     return list(dict.fromkeys(plans))

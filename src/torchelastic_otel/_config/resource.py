@@ -16,46 +16,7 @@ from .._contract import SERVICE_NAME
 from .._values import clean_text
 from . import sdk_variables as v
 from .environment import read
-
-# Kubernetes sets nothing of this by itself: the pod's manifest does (downward API), under names of its
-# author's choice. These are the usual ones; the first that is set counts.
-KUBERNETES = {
-    "k8s.pod.name": ("K8S_POD_NAME", "KUBERNETES_POD_NAME", "MY_POD_NAME"),
-    "k8s.pod.uid": ("K8S_POD_UID", "KUBERNETES_POD_UID", "MY_POD_UID"),
-    "k8s.namespace.name": (
-        "K8S_NAMESPACE_NAME",
-        "K8S_NAMESPACE",
-        "K8S_POD_NAMESPACE",
-        "KUBERNETES_NAMESPACE",
-        "MY_POD_NAMESPACE",
-    ),
-    "k8s.node.name": ("K8S_NODE_NAME", "KUBERNETES_NODE_NAME", "MY_NODE_NAME"),
-    "k8s.container.name": ("K8S_CONTAINER_NAME",),
-    "k8s.job.name": ("K8S_JOB_NAME",),
-    "k8s.cluster.name": ("K8S_CLUSTER_NAME",),
-}
-# Usual as well, but other systems have variables of these names: they count inside of a pod only.
-KUBERNETES_IN_A_POD = {
-    "k8s.pod.name": ("POD_NAME",),
-    "k8s.pod.uid": ("POD_UID",),
-    "k8s.namespace.name": ("POD_NAMESPACE", "NAMESPACE"),
-    "k8s.node.name": ("NODE_NAME",),
-    "k8s.container.name": ("CONTAINER_NAME",),
-}
-SLURM = {
-    "slurm.job.id": ("SLURM_JOB_ID", "SLURM_JOBID"),
-    "slurm.job.name": ("SLURM_JOB_NAME",),
-    "slurm.job.partition": ("SLURM_JOB_PARTITION",),
-    "slurm.cluster.name": ("SLURM_CLUSTER_NAME",),
-    "slurm.node.name": ("SLURMD_NODENAME",),
-    "slurm.step.id": ("SLURM_STEP_ID", "SLURM_STEPID"),
-    "slurm.array.job.id": ("SLURM_ARRAY_JOB_ID",),
-    "slurm.array.task.id": ("SLURM_ARRAY_TASK_ID",),
-}
-SLURM_NUMBERS = {
-    "slurm.restart.count": ("SLURM_RESTART_COUNT",),
-    "slurm.procid": ("SLURM_PROCID",),
-}
+from .schedulers import KUBERNETES, KUBERNETES_IN_A_POD, SLURM, SLURM_NUMBERS
 
 _instance: tuple[int, str] = (0, "")
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import ctypes
-import gc
 import os
 import signal
 import threading
@@ -14,7 +12,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from .._runtime.guard import logger
-from .._runtime.loading import after_fork, before_fork
+from .._runtime.imports import importing
 from .queue import LOAD_S, Bridge
 
 if TYPE_CHECKING:
@@ -26,6 +24,10 @@ _making = threading.RLock()
 _providers: Providers | None = None
 _hooked_exit = False
 _gave_up = False
+_last_line = ""
+_imports_are_safe = True
+_disowned: list[Bridge] = []
+"""Of the processes that this one was forked from: kept for ever."""
 
 
 def bridge() -> Bridge:
@@ -35,8 +37,8 @@ def bridge() -> Bridge:
     if found is None:
         with _making:
             if _bridge is None:
-                _bridge = Bridge(_providers)
-                _hook_exit()
+                _bridge = Bridge(_providers, off=not _imports_are_safe)
+                _hook_exit(_bridge)
             found = _bridge
     return found
 
@@ -54,14 +56,17 @@ def use_providers(providers: Providers | None) -> None:
 # The end of the process
 
 
-def _hook_exit() -> None:
+def _hook_exit(made: Bridge) -> None:
     global _hooked_exit
+    if not threading.main_thread().is_alive():
+        made.after_each = _at_exit  # the interpreter is ending, and calls nobody who registers now
+        return
     if _hooked_exit:
         return
     # Whoever imports it later than the exit below begins finds that it can no longer be imported.
     import concurrent.futures.thread  # noqa: F401
 
-    atexit.register(_at_exit)
+    atexit.register(_at_atexit)
     register = getattr(threading, "_register_atexit", None)
     if register is not None:
         # Before atexit, where threads can no longer be started and so nothing new be connected; it also runs
@@ -71,8 +76,14 @@ def _hook_exit() -> None:
     _hooked_exit = True
 
 
+def _at_atexit() -> None:
+    _at_exit()
+    if _bridge is not None:
+        _bridge.after_each = _at_exit  # for handlers that were registered before ours, and so come after it
+
+
 def _at_exit() -> None:
-    global _gave_up
+    global _gave_up, _last_line
     current = _bridge
     if current is None or _gave_up:
         return
@@ -83,8 +94,9 @@ def _at_exit() -> None:
         _gave_up = not current.finish(current.exit_timeout_s)
         if not _gave_up:
             current.clear_spool(max(0.0, deadline - time.monotonic()))
-    if _gave_up:
-        left = current.left()
+    left = current.left() if _gave_up or current.dropped["logs"] else ""
+    if _gave_up or left != _last_line:
+        _last_line = left
         logger.warning(
             "%s",
             left
@@ -115,16 +127,19 @@ def _signals_ignored() -> Iterator[None]:
 
 def _after_fork_in_child() -> None:
     """A forked child starts afresh: its parent's queue is its parent's to send."""
-    global _bridge, _making
-    after_fork()
+    global _bridge, _making, _imports_are_safe
+    _imports_are_safe = importing.after_fork_in_child() and _imports_are_safe
     if _bridge is not None:
-        # Nothing of gRPC's may be freed here, neither the bridge's nor what its calls left behind: a channel
-        # ends threads that are not there in the child, and that kills it.
         _bridge.disown()
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(_bridge))
-        gc.freeze()
+        # Nothing of gRPC's may be freed here: a channel ends threads that are not there in the child, and
+        # that kills it.
+        _disowned.append(_bridge)
     _bridge = None
     _making = threading.RLock()
 
 
-os.register_at_fork(before=before_fork, after_in_parent=after_fork, after_in_child=_after_fork_in_child)
+os.register_at_fork(
+    before=importing.before_fork,
+    after_in_parent=importing.after_fork_in_parent,
+    after_in_child=_after_fork_in_child,
+)

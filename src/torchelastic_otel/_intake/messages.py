@@ -106,3 +106,29 @@ Recorded = LoggedText | RecordedEvent | RecordedRendezvousEvent
 """What a program recorded."""
 
 Message = Recorded | AgentFact | Question | Flush
+
+
+def size_of(message: Recorded) -> int:
+    """Return about how much memory a message's texts take, in bytes."""
+    if isinstance(message, LoggedText):
+        return len(message.text)
+    values = message.metadata if isinstance(message, RecordedEvent) else message.fields
+    if not isinstance(values, dict):
+        return 0
+    return sum(len(value) for value in values.values() if type(value) is str)
+
+
+def fields_of(event: RecordedEvent) -> tuple[object, object, object, object]:
+    """Return the fields of an event, in the order of torch's."""
+    return (event.name, event.source, event.timestamp, event.metadata)
+
+
+def shown(message: Recorded | AgentFact) -> str:
+    """Return a message as text, for the record of one that cannot be read otherwise."""
+    if isinstance(message, LoggedText):
+        return message.text
+    if isinstance(message, RecordedEvent):
+        fields: object = fields_of(message)
+    else:
+        fields = message.fields if isinstance(message, RecordedRendezvousEvent) else message.fact
+    return repr(fields)[:4096]

@@ -1,8 +1,8 @@
-"""From the host's threads to the bridge's own: a queue, a doorbell and a thread.
+"""From the host's threads to the bridge's own: a queue and a thread.
 
-The host's side is one append and one lock release, each a single instruction of the interpreter, so that a
-signal that the host turns into an exception between any two instructions leaves everything usable. All else
-happens on the bridge's thread, where Python runs no signal handlers.
+The host's side is one ``put`` of a queue in C, which is atomic and re-entrant, so that a signal that the
+host turns into an exception between any two instructions leaves everything usable. All else happens on the
+bridge's thread, where Python runs no signal handlers.
 """
 
 from __future__ import annotations
@@ -10,16 +10,17 @@ from __future__ import annotations
 import _thread
 import contextlib
 import os
-import socket
+import queue
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
+from .. import _contract as c
 from .._runtime.guard import note_internal_error, say_once
-from .._runtime.loading import loading
+from .._runtime.imports import importing
+from .._runtime.node_name import look_up_node_name, node_name_soon
 from .._runtime.own_thread import this_thread
 from .messages import (
     AgentFact,
@@ -28,9 +29,11 @@ from .messages import (
     LoggedText,
     Message,
     Question,
-    Recorded,
     RecordedEvent,
     RecordedRendezvousEvent,
+    fields_of,
+    shown,
+    size_of,
 )
 
 if TYPE_CHECKING:
@@ -41,16 +44,22 @@ if TYPE_CHECKING:
     from .._telemetry.telemetry import Telemetry
 
 MOST_QUEUED = 100_000
-"""Messages that wait for the bridge's thread at most; beyond it the oldest is dropped and counted."""
+"""Messages that wait for the bridge's thread at most; what is recorded beyond it is dropped and counted."""
+
+MOST_BYTES = 64 << 20
+"""Bytes of text in them at most, likewise."""
 
 MOST_QUIET = 1_000
-"""Messages beyond which quiet ones are left out."""
+"""Messages beyond which quiet ones are left out, and counted."""
 
 LOAD_S = 2.0
 """Longest time that somebody waits for what sends to be loaded, in seconds."""
 
 _LINGER_S = 0.02
 _MOST_LINGERS = 4
+# What was taken outlives the process after so many messages, or so long.
+_MOST_TAKEN = 512
+_TAKE_S = 0.1
 _TICK_S = 1.0
 # Python 3.12 alone starts no thread once the interpreter is ending, not even from its exit hooks. The SDK
 # needs several: a worker whose first event is its last act has to wait for them, once.
@@ -62,21 +71,25 @@ T = TypeVar("T")
 class Bridge:
     """The process's bridge. ``enqueue`` from any thread; what is queued is taken on its own."""
 
-    def __init__(self, providers: Providers | None = None) -> None:
-        self._queue: deque[Message] = deque()
-        self._doorbell = threading.Lock()
-        self._doorbell.acquire()
-        self._rung = False
-        self._urgent = False
-        self._dropped = 0
+    def __init__(self, providers: Providers | None = None, *, off: bool = False) -> None:
+        self._queue: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._quiet: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._urgent: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._bytes = 0
+        self.dropped = {"logs": 0, "metrics": 0}
+        """How much was dropped here so far, by signal."""
+        self._told = dict(self.dropped)
+        self.after_each: Callable[[], None] | None = None
+        """Called after each event from now on: nothing else will send it."""
         self._providers = providers
         self._claim = threading.Lock()
+        self._started = False
         self._running = False
         self._said_all = False
         self._retired = False
         self._telemetry: Telemetry | None = None
         self._settings: Settings | None = None
-        self._off = os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+        self._off = off or os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
 
     # The host's side
 
@@ -84,32 +97,33 @@ class Bridge:
         """Queue a message for the bridge's thread, without blocking; what is ``quiet`` does not wake it."""
         if self._off:
             return
-        queue = self._queue
-        if quiet and len(queue) >= MOST_QUIET:
-            return  # somebody is in trouble: what is queued says more
-        if len(queue) >= MOST_QUEUED:
-            with contextlib.suppress(IndexError):
-                queue.popleft()
-            self._dropped += 1
-        queue.append(message)
+        if quiet:
+            if self._quiet.qsize() + self._queue.qsize() >= MOST_QUIET:
+                self.dropped["metrics"] += 1  # somebody is in trouble: what is queued says more
+            else:
+                self._quiet.put(message)
+            if self._running:
+                return
+        elif isinstance(message, (AgentFact, Question, Flush)):
+            self._queue.put(message)
+        else:
+            size = size_of(message)
+            if self._queue.qsize() >= MOST_QUEUED or self._bytes + size > MOST_BYTES:
+                self.dropped["logs"] += 1
+                return
+            self._bytes += size
+            self._queue.put(message)
         if urgent:
-            self._urgent = True
-        if quiet and self._running:
-            return
-        if not self._rung or urgent:
-            first = not self._running
-            self._ring()
-            if first and _NO_LATE_THREADS and not isinstance(message, (AgentFact, Question, Flush)):
-                self.wait_loaded(LOAD_S)
-
-    def _ring(self) -> None:
-        self._rung = True
-        with contextlib.suppress(RuntimeError):  # it rings already
-            self._doorbell.release()
-        if not self._running:
+            self._urgent.put(None)
+        if not self._started:
             # One instruction: a signal's exception inside of Thread.start() would leave a thread that cannot
             # begin. Should two be started, the second finds that the first has the claim.
             _thread.start_new_thread(self._run, ())
+            self._started = True
+            if _NO_LATE_THREADS and not isinstance(message, (AgentFact, Question, Flush)):
+                self.wait_loaded(LOAD_S)
+        if self.after_each is not None and not isinstance(message, (AgentFact, Question, Flush)):
+            self.after_each()
 
     def flush(self, timeout_s: float) -> bool:
         """Process and send all that is queued; False if that took longer than ``timeout_s`` seconds."""
@@ -120,7 +134,7 @@ class Bridge:
         return self._flush(timeout_s, ending=True, nothing=not self._running or self._said_all)
 
     def _flush(self, timeout_s: float, *, ending: bool, nothing: bool) -> bool:
-        if self._off or (nothing and not self._queue):
+        if self._off or (nothing and self._queue.empty()):
             return True
         answer: Answer[bool] = Answer()
         self.enqueue(Flush(time.monotonic() + timeout_s, ending, answer), urgent=True)
@@ -152,7 +166,7 @@ class Bridge:
 
     def wait_loaded(self, timeout_s: float) -> None:
         """Wait until everything that sends is loaded, at most for ``timeout_s`` seconds."""
-        if self._running or self._queue:
+        if self._running or not self._queue.empty():
             deadline = time.monotonic() + timeout_s
             self.ask(lambda _: self._wait_loaded(deadline), timeout_s)
 
@@ -160,6 +174,11 @@ class Bridge:
     def off(self) -> bool:
         """Whether nothing is to be sent: the SDK is disabled, or could not be set up."""
         return self._off
+
+    @property
+    def exports_spans(self) -> bool:
+        """Whether spans go anywhere, as far as is known yet."""
+        return not self._off and (self._telemetry is None or self._telemetry.exports_spans)
 
     @property
     def has_providers(self) -> bool:
@@ -190,10 +209,14 @@ class Bridge:
             self._telemetry.outboxes.disown()
 
     def left(self) -> str:
-        """Say what is not delivered and where it is; "" if nothing is left."""
-        if self._telemetry is None:
-            return ""
-        return self._telemetry.outboxes.summary()
+        """Say what is not delivered and where it is, and what was dropped; "" if nothing is left."""
+        parts = [self._telemetry.outboxes.summary()] if self._telemetry is not None else []
+        waiting, dropped = self._queue.qsize(), self.dropped["logs"]
+        if waiting:
+            parts.append(f"{waiting} events had not been processed and are lost.")
+        if dropped:
+            parts.append(f"{dropped} events came faster than they could be processed and were dropped.")
+        return " ".join(part for part in parts if part)
 
     # The bridge's own thread
 
@@ -204,63 +227,98 @@ class Bridge:
         this_thread.own = True
         threading.current_thread().name = "torchelastic-otel"
         try:
-            with loading():
-                engine = self._build()
+            engine = self._build()
         except Exception as error:
             note_internal_error("setting up telemetry", error)
             self._off = True
-            self._queue.clear()
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    self._queue.get_nowait()
             return
         settled = True
-        while True:
-            self._doorbell.acquire(timeout=_TICK_S if settled else 0.25)
-            self._linger()
-            self._urgent = False
-            self._rung = False
-            self._drain(engine)
+        while not self._retired:
+            try:
+                first: Message | None = self._queue.get(timeout=_TICK_S if settled else 0.25)
+            except queue.Empty:
+                first = None
+            if first is not None and self._queue.qsize() < _MOST_TAKEN:
+                self._linger()
+            self._take(engine, first)
             if self._retired:
                 return
             try:
-                settled = engine.settle(time.time_ns())
+                settled = engine.tick(time.time_ns())
                 if self._telemetry is not None:
                     self._telemetry.commit()
+                    self._tell_dropped(self._telemetry)
                     self._telemetry.publish()
             except Exception as error:
                 note_internal_error("keeping what was recorded", error)
 
     def _build(self) -> Engine:
-        from .._config.settings import read_settings
-        from .._job.engine import Engine
-        from .._telemetry.telemetry import Telemetry
-
+        look_up_node_name()
+        with importing:
+            from .._config.settings import read_settings
         self._settings = read_settings(os.environ, _warn)
+        with importing:
+            from .._job.engine import Engine
+            from .._telemetry.telemetry import Telemetry
         self._telemetry = Telemetry(os.environ, _warn, self._providers, self._settings)
-        hostname = socket.getfqdn(socket.gethostname())  # as torch names the node
-        return Engine(self._telemetry, self._settings, os.environ, hostname)
+        return Engine(self._telemetry, self._settings, os.environ, node_name_soon())
 
     def _linger(self) -> None:
         """Let the agent finish what it is doing: its events come in bursts, and it is in a hurry."""
         for _ in range(_MOST_LINGERS):
-            queued = len(self._queue)
-            if self._urgent or self._doorbell.acquire(timeout=_LINGER_S) or len(self._queue) == queued:
-                return
-
-    def _drain(self, engine: Engine) -> None:
-        queue = self._queue
-        count = 0
-        while queue:
-            message = queue.popleft()
+            queued = self._queue.qsize()
             try:
-                self._process(engine, message)
-            except Exception as error:
-                _broken(engine, message, error)
-            count += 1
+                self._urgent.get(timeout=_LINGER_S)
+                break
+            except queue.Empty:
+                if self._queue.qsize() == queued:
+                    break
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._urgent.get_nowait()
+
+    def _take(self, engine: Engine, message: Message | None) -> None:
+        """Process what is queued, ``message`` first, for a bounded time: then it is to be committed."""
+        deadline = time.monotonic() + _TAKE_S
+        for _ in range(self._quiet.qsize()):
+            self._process_safely(engine, self._quiet.get_nowait())
+        for count in range(1, _MOST_TAKEN + 1):
+            if message is None:
+                return
+            self._process_safely(engine, message)
+            if time.monotonic() > deadline or count == _MOST_TAKEN:
+                return
             if not count % 16:
                 time.sleep(0)  # hand the interpreter to the agent if it waits for it
-        if self._dropped:
+            try:
+                message = self._queue.get_nowait()
+            except queue.Empty:
+                self._bytes = 0
+                return
+
+    def _process_safely(self, engine: Engine, message: Message) -> None:
+        try:
+            self._process(engine, message)
+        except Exception as error:
+            _broken(engine, message, error)
+
+    def _tell_dropped(self, telemetry: Telemetry) -> None:
+        """Count what was dropped since the last time."""
+        for signal, total in self.dropped.items():
+            new = total - self._told[signal]
+            if new:
+                self._told[signal] = total
+                known = {c.RUN_ID: telemetry.run_id} if telemetry.run_id else {}
+                attributes = {**known, c.OTEL_SIGNAL: signal, c.REASON: "queue_full"}
+                telemetry.measure(c.METRIC_DROPPED, new, attributes)
+        dropped = self.dropped["logs"]
+        if dropped:
             say_once(
                 "queue full",
-                f"events came faster than they could be processed; {self._dropped} or more were dropped.",
+                f"events came faster than they could be processed; {dropped} or more were dropped.",
             )
 
     def _process(self, engine: Engine, message: Message) -> None:
@@ -271,10 +329,12 @@ class Bridge:
             message.answer.give(lambda: self._send(engine, message))
             return
         self._said_all = False
+        if not isinstance(message, AgentFact):
+            self._bytes = max(0, self._bytes - size_of(message))
         if isinstance(message, LoggedText):
             engine.text(message.text, message.recorded_ns, message.thread, message.span)
         elif isinstance(message, RecordedEvent):
-            engine.event(_fields(message), message.recorded_ns, message.span)
+            engine.event(fields_of(message), message.recorded_ns, message.span)
         elif isinstance(message, RecordedRendezvousEvent):
             engine.rendezvous_event(message.fields, message.recorded_ns, message.thread)
         else:
@@ -289,6 +349,9 @@ class Bridge:
     def _send(self, engine: Engine, flush: Flush) -> bool:
         if flush.ending:
             engine.close(_uncaught())
+        if self._telemetry is not None:
+            self._telemetry.commit()
+            self._tell_dropped(self._telemetry)
         sent = self._telemetry is None or self._telemetry.flush(flush.deadline)
         # The end of a process comes in two steps: there is nothing more to say in the second.
         self._said_all = flush.ending and sent
@@ -309,29 +372,15 @@ class Bridge:
         self._clear_spool(timeout_s)
 
 
-def _fields(event: RecordedEvent) -> tuple[object, object, object, object]:
-    return (event.name, event.source, event.timestamp, event.metadata)
-
-
 def _broken(engine: Engine, message: Message, error: Exception) -> None:
     """Keep, as a raw record, what the engine could not read."""
     if isinstance(message, (Question, Flush)):
         note_internal_error("answering", error)
         return
     try:
-        engine.broken(_shown(message), time.time_ns(), error)
+        engine.broken(shown(message), time.time_ns(), error)
     except Exception as again:
         note_internal_error("recording a broken event", again)
-
-
-def _shown(message: Recorded | AgentFact) -> str:
-    if isinstance(message, LoggedText):
-        return message.text
-    if isinstance(message, RecordedEvent):
-        shown: object = _fields(message)
-    else:
-        shown = message.fields if isinstance(message, RecordedRendezvousEvent) else message.fact
-    return repr(shown)[:4096]
 
 
 def _nothing(_engine: Engine) -> None:

@@ -6,6 +6,7 @@ microseconds, and no SDK is loaded. Nothing blocks either, but for the watchdog'
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import threading
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 
 _SCALARS = frozenset({str, int, float, bool, type(None)})
 # The watchdog's last event: within a millisecond of it the host kills its own process.
-_LAST_WORDS = WATCHDOG_KILL
+_LAST_WORDS = (WATCHDOG_KILL, "AGENT")
+_LAST_WORDS_AS_TEXT = json.dumps({"name": WATCHDOG_KILL, "source": "AGENT"})[:-1]
 _LAST_WORDS_S = 1.0
 # What exporters and the bridge itself log never becomes telemetry, whatever thread it comes from.
 _OWN_LOGGERS = ("torchelastic_otel", "opentelemetry", "grpc", "urllib3", "requests")
@@ -103,7 +105,7 @@ def otel_handler() -> OtelHandler:
 def _submit_text(record: logging.LogRecord) -> None:
     text = record.msg if not record.args and type(record.msg) is str else record.getMessage()
     bridge().enqueue(LoggedText(text, int(record.created * 1e9), record.threadName, _current_span()))
-    if _LAST_WORDS in text:
+    if text.startswith(_LAST_WORDS_AS_TEXT):
         bridge().last_words(_LAST_WORDS_S)
 
 
@@ -123,7 +125,7 @@ def _submit_event(event: Recordable) -> None:
     bridge().enqueue(
         RecordedEvent(event.name, event.source, event.timestamp, metadata, time.time_ns(), _current_span())
     )
-    if event.name == _LAST_WORDS:
+    if (event.name, getattr(event.source, "name", event.source)) == _LAST_WORDS:
         bridge().last_words(_LAST_WORDS_S)
 
 

@@ -28,11 +28,14 @@ def make_rendezvous_event(
     master_endpoint: str = "",
     local_id: int | None = None,
     rank: int | None = None,
+    *,
+    find_hostname: Callable[[], str] | None = None,
 ) -> Made:
     """Make the event of ``construct_and_record_rdzv_event``, which says what the other arguments are.
 
-    ``kind`` is the event's class, ours or torch's. ``caller`` is the frame of the call;
-    there is none when the interpreter itself calls, as at exit or at the start of a bare thread.
+    ``kind`` is the event's class, ours or torch's. ``caller`` is the frame of the call; there is none when
+    the interpreter itself calls, as at exit or at the start of a bare thread. ``find_hostname`` is asked
+    where no ``hostname`` is given; without it the system is.
     """
     file = "no_file"
     if caller is not None:
@@ -42,7 +45,7 @@ def make_rendezvous_event(
         name=f"{file}:{name}",
         run_id=run_id,
         message=message,
-        hostname=hostname or socket.getfqdn(),
+        hostname=hostname or (find_hostname or socket.getfqdn)(),
         pid=pid or os.getpid(),
         node_state=node_state,
         master_endpoint=master_endpoint,

@@ -190,26 +190,24 @@ class Engine:
         self._output.measure(c.METRIC_EVENTS, 1, {**known, c.EVENT: name})
 
     def _context(self, event: Event, span: SpanContext | None) -> SpanContext | None:
-        """Where a record without a job belongs: the caller's span, else the span this process was given."""
+        """Where a record without a job belongs: the caller's span, else the agent's, else the one given."""
         if span is not None:
             return span
+        job = self._by_run.get(event.run_id or "") or next(reversed(self._launched.values()), None)
+        if job is not None:
+            return job.agent.context
         given = parse_traceparent(self._environ.get("TRACEPARENT", ""))
-        if given is not None:
-            return self._output.remote_context(given)
-        job = self._by_run.get(event.run_id or "") or (
-            next(reversed(self._launched.values())) if self._launched else None
-        )
-        return job.agent.context if job is not None else None
+        return None if given is None else self._output.remote_context(given)
 
     # Time
 
-    def settle(self, now_ns: int) -> bool:
+    def tick(self, now_ns: int) -> bool:
         """End the spans that waited long enough for torch's last event; True if none waits any more."""
-        settled = True
+        waits = False
         for job in self._jobs():
-            job.settle(now_ns)
-            settled = settled and job.settled
-        return settled
+            job.tick(now_ns)
+            waits = waits or not job.no_span_waits
+        return not waits
 
     def close(self, uncaught: f.Raised | None) -> None:
         """End every job: the process ends. ``uncaught`` is the exception that ends it."""

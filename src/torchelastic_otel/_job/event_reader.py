@@ -11,6 +11,7 @@ from __future__ import annotations
 from .. import _contract as c
 from .._values import Attributes
 from .event import Event, Kind
+from .facts import WorkersStarting
 from .job import Job
 
 _FINAL = ("SUCCEEDED", "FAILED", "TERMINATED")
@@ -19,6 +20,8 @@ _OF_THE_EVENT = (c.EVENT, c.SOURCE, c.STATE, c.TOTAL_RUN_TIME, c.DURATION_MS)
 
 def read_event(job: Job, event: Event) -> None:
     """Record an event, and tell the job what it says."""
+    if event.kind is Kind.WATCHDOG and event.name == c.WATCHDOG_KILL:
+        job.torch_said_watchdog_kills(event)
     if job.hooked:
         job.record(event)
         _add_to_facts(job, event)
@@ -41,7 +44,7 @@ def _begin(job: Job, event: Event) -> None:
     if event.kind is Kind.RENDEZVOUS and event.joins:
         job.asked_to_join(event.time_ns)
     elif event.kind is Kind.WORKER and event.state == "START" and event.local_rank is not None:
-        job.torch_said_worker_started(event, event.local_rank, _known_of_worker(event))
+        job.torch_said_worker_started(_generation(event), event.local_rank, _known_of_worker(event))
 
 
 def _end(job: Job, event: Event) -> None:
@@ -53,6 +56,17 @@ def _end(job: Job, event: Event) -> None:
         job.torch_said_worker_ended(event, _known_of_worker(event))
     elif event.kind is Kind.AGENT and event.state in ("SUCCEEDED", "FAILED"):
         job.torch_said_run_ended(event)
+
+
+def _generation(event: Event) -> WorkersStarting:
+    rank, size = event.attributes.get(c.GROUP_RANK), event.attributes.get(c.GROUP_WORLD_SIZE)
+    return WorkersStarting(
+        0,
+        event.time_ns,
+        [],
+        group_rank=rank if isinstance(rank, int) else None,
+        group_world_size=size if isinstance(size, int) else None,
+    )
 
 
 def _known_of_worker(event: Event) -> Attributes:

@@ -6,8 +6,10 @@ import re
 
 from .. import _contract as c
 from .._values import Attributes, clean_text, decode
+from .evidence import Interval
 from .torch_words import NO_ERROR_FILE
 
+_SECOND_NS = 1_000_000_000
 _EXCEPTION = re.compile(r"([^\W\d][\w.]*(?:<locals>\.[\w.]+)*)(?:: |:?$)", re.DOTALL)
 _HEADER = re.compile(r"(?:\A|(?<=\n\n))Traceback \(most recent call last\):\n")
 
@@ -56,3 +58,13 @@ def exception_from_traceback(text: str, attributes: Attributes) -> None:
         if message:
             attributes[c.EXCEPTION_MESSAGE] = clean_text(message)
         return
+
+
+def error_file_time(raw: str) -> Interval | None:
+    """Return the second in which the worker says that it wrote its error file; None if it does not say."""
+    try:
+        data = decode(raw)
+        stamp = int(data["message"]["extraInfo"]["timestamp"])  # type: ignore[index]  # raises if it is not there
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return Interval(stamp * _SECOND_NS, (stamp + 1) * _SECOND_NS, stamp * _SECOND_NS)

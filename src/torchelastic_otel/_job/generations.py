@@ -13,7 +13,7 @@ from .measures import JobMeasures
 from .output import OpenSpan, Output
 from .records import Records
 from .verdict import Failure, first_failure_attributes, raised_attributes
-from .worker_group import SETTLE_NS, Group, Worker, open_group
+from .worker_group import LAST_EVENT_WITHIN_NS, Group, Worker, open_group
 
 
 class Generations:
@@ -67,7 +67,7 @@ class Generations:
                 self._measures.restarted(None, None, group.span.context)
         identity = {**group.shared, **known}
         span = self._output.start_span(c.SPAN_WORKER, fact.time_ns, dict(identity), parent=group.span)
-        group.workers[local_rank] = Worker(identity, span, started=True)
+        group.announced(local_rank, identity, span, started=True)
 
     def started(self, pids: dict[int, int], time_ns: int) -> None:
         """The workers run; if others ran before, that is a restart."""
@@ -87,32 +87,27 @@ class Generations:
             self.group.not_started(attributes, sentences.not_started(attributes))
         self.over(time_ns)
 
-    def failed(self, failures: Sequence[tuple[Worker, Failure]], time_ns: int) -> None:
-        """Workers have died by themselves; a restart counts from the first of them."""
-        if failures and not self._failed_since_ns:
-            self._failed_since_ns = time_ns
-        self.tell_failures(failures, time_ns)
-
     def tell_failures(self, failures: Sequence[tuple[Worker, Failure]], time_ns: int) -> None:
-        """Record deaths, collateral ones too."""
+        """Record deaths, collateral ones too; a restart counts from the first of the others."""
         first = first_failure_attributes(self.group.first_deaths) if self.group is not None else {}
         for worker, failure in failures:
             self._records.failure(failure, first, worker.span)
             if not failure.collateral:
+                self._failed_since_ns = self._failed_since_ns or time_ns
                 self._measures.worker_failed(failure.attributes, time_ns, worker.span.context)
 
     def stuck(self, pids: Sequence[int], time_ns: int) -> None:
         """Workers of these process ids are in uninterruptible sleep."""
-        for pid in pids:
-            worker = None if self.group is None else self.group.worker_by_pid(pid)
-            if self.group is not None and worker is not None and not worker.ended_ns:
-                self.tell_failures([(worker, self.group.stuck(worker, time_ns))], time_ns)
+        if self.group is not None:
+            self.tell_failures(self.group.stuck(pids, time_ns), time_ns)
 
     def watchdog_kills(self, event: Event) -> None:
         """The watchdog is about to kill a worker whose scope expired."""
         pid = str((event.inner or {}).get("worker_pid", ""))
         worker = self.group.worker_by_pid(int(pid)) if self.group is not None and pid.isdecimal() else None
-        if self.group is not None and worker is not None and worker.failure is None:
+        if self.group is None or worker is None:
+            return
+        if worker.failure is None and not worker.ended_ns:
             failure = self.group.killed_by_watchdog(worker, event)
             self.tell_failures([(worker, failure)], event.time_ns)
 
@@ -129,13 +124,13 @@ class Generations:
     def over(self, time_ns: int) -> None:
         """The generation is over, and no more is heard of it."""
         if self.group is not None:
-            self.group.end(time_ns)
-            self.group.settle()
+            self.tell_failures(self.group.end(time_ns), time_ns)
+            self.group.end_worker_spans()
 
-    def settle(self, now_ns: int) -> None:
+    def tick(self, now_ns: int) -> None:
         """End the spans of workers that ended a while ago: torch's last event may come minutes later."""
         if self.group is not None:
-            self.group.settle(now_ns - SETTLE_NS)
+            self.group.end_worker_spans(now_ns - LAST_EVENT_WITHIN_NS)
 
     def _tell_restart(self, group: Group, restart: RestartStarted, time_ns: int) -> None:
         cause = restart_cause(restart)

@@ -12,19 +12,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from .._config.schedulers import scheduler_job
+
 DOMAIN = b"torchelastic-otel/trace-id/v1"
 
 _NAMELESS = {"", "none"}
 _TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?\Z")
-
-# Scheduler variables that are the same on all nodes of a job: (job id, attempt).
-_SCHEDULERS = (
-    ("SLURM_JOB_ID", "SLURM_RESTART_COUNT"),
-    ("PBS_JOBID", ""),
-    ("LSB_JOBID", ""),
-    ("FLUX_JOB_ID", ""),
-    ("AWS_BATCH_JOB_ID", "AWS_BATCH_JOB_ATTEMPT"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,16 +62,6 @@ def hash_trace_id(run_id: str, job: str = "", attempt: str = "", seed: str = "")
 def identifies(run_id: str) -> bool:
     """Tell whether a run id identifies a job; torch's own "none", and "", do not."""
     return run_id.strip().lower() not in _NAMELESS
-
-
-def scheduler_job(environ: Mapping[str, str]) -> tuple[str, str]:
-    """Return the scheduler's (job id, attempt), each "" if the environment does not tell."""
-    for job_variable, attempt_variable in _SCHEDULERS:
-        job = environ.get(job_variable, "")
-        if job:
-            # AWS Batch numbers the nodes of one multi-node job as JOB#0, JOB#1, …
-            return job.partition("#")[0], environ.get(attempt_variable, "") if attempt_variable else ""
-    return "", ""
 
 
 def parse_traceparent(text: str) -> ParentContext | None:

@@ -88,9 +88,9 @@ class Job:
         return self._launcher.verdict is not None
 
     @property
-    def settled(self) -> bool:
+    def no_span_waits(self) -> bool:
         """Whether no ended worker's span waits for torch's last event."""
-        return self._group is None or self._group.settled
+        return self._group is None or self._group.no_span_waits
 
     @property
     def _group(self) -> Group | None:
@@ -111,10 +111,10 @@ class Job:
         """Count the workers that run by now."""
         self._measures.follow(self._group, time_ns)
 
-    def settle(self, now_ns: int) -> None:
+    def tick(self, now_ns: int) -> None:
         """Count the time until now, and end the spans of workers that ended a while ago."""
         self._measures.tick(now_ns)
-        self._generations.settle(now_ns)
+        self._generations.tick(now_ns)
 
     # The launcher
 
@@ -184,6 +184,7 @@ class Job:
         self._launcher.run_ended(
             fact,
             rendezvous_failure=self._rendezvous.failure,
+            first_deaths=self._group.first_deaths if self._group is not None else [],
             culprits=self._group.culprits if self._group is not None else [],
             watchdog_victims=self._group.watchdog_victims if self._group is not None else [],
             restarts=self._generations.restarts,
@@ -247,20 +248,12 @@ class Job:
             self._launcher.reached(c.STEP_RUNNING)
             self._generations.started(fact.pids, fact.time_ns)
 
-    def torch_said_worker_started(self, event: Event, local_rank: int, known: Attributes) -> None:
-        """Torch's event alone says that a worker has started; ``known`` is what it says of the worker."""
-        rank, size = event.attributes.get(c.GROUP_RANK), event.attributes.get(c.GROUP_WORLD_SIZE)
-        generation = f.WorkersStarting(
-            0,
-            event.time_ns,
-            [],
-            group_rank=rank if isinstance(rank, int) else None,
-            group_world_size=size if isinstance(size, int) else None,
-        )
-        self._generations.announced(local_rank, generation, known)
-        role = event.attributes.get(c.ROLE)
+    def torch_said_worker_started(self, fact: f.WorkersStarting, local_rank: int, known: Attributes) -> None:
+        """Torch's event alone says so: ``fact`` of the generation, ``known`` of the worker."""
+        self._generations.announced(local_rank, fact, known)
+        role = known.get(c.ROLE)
         self._measures.known(role=role if isinstance(role, str) else None)
-        self._measures.workers_started(event.time_ns)
+        self._measures.workers_started(fact.time_ns)
         self._launcher.reached(c.STEP_RUNNING)
 
     def torch_said_worker_ended(self, event: Event, known: Attributes) -> None:
@@ -275,9 +268,9 @@ class Job:
             return
         if self._launcher.stop_signal is not None and not group.watchdog_victims:
             # The signal that reached the agent may well have reached its workers, too.
-            group.stopped(fact.exits, fact.time_ns)
+            self._generations.tell_failures(group.stopped(fact.exits, fact.time_ns), fact.time_ns)
         else:
-            self._generations.failed(group.exited(fact), fact.time_ns)
+            self._generations.tell_failures(group.exited(fact), fact.time_ns)
 
     def workers_stopping(self, time_ns: int) -> None:
         """The agent begins to stop what still runs of the generation."""
@@ -300,6 +293,10 @@ class Job:
         if fact.state == "UNHEALTHY":
             self._generations.stuck(fact.stuck_pids, fact.time_ns)
 
+    def torch_said_watchdog_kills(self, event: Event) -> None:
+        """The watchdog is about to kill a worker, and its agent next: the failure is told at once."""
+        self._generations.watchdog_kills(event)
+
     def restart_begun(self, fact: f.RestartStarted) -> None:
         """The agent restarts its workers."""
         self._generations.restart_begun(fact, self._rendezvous.participants)
@@ -310,7 +307,11 @@ class Job:
         """Record torch's event: as a log record, and on the span that it belongs to."""
         self.heard(event.time_ns)
         span = self._span_of(event)
-        self._weigh(event)
+        if event.kind is Kind.WATCHDOG and event.name == c.WATCHDOG_KILL:
+            self._generations.watchdog_kills(event)
+        known = self._known_of(event)
+        if known:
+            event.severity = severity_of(event.kind, event.state, *known)
         self._records.record(event, span)
 
     def _span_of(self, event: Event) -> OpenSpan:
@@ -322,28 +323,28 @@ class Job:
                 return worker.span
         return self.agent
 
-    def _weigh(self, event: Event) -> None:
-        """Correct torch's word by what is known better."""
+    def _known_of(self, event: Event) -> list[Known]:
+        """Return what is known better than by torch's word; a worker's event is told of its death, too."""
         known: list[Known] = []
-        if event.kind is Kind.RENDEZVOUS and event.state == "FAILED":
+        if event.kind is Kind.WORKER and event.state in ("FAILED", "TERMINATED"):
+            worker = self._group.worker_of(event) if self._group is not None else None
+            failure = worker.failure if worker is not None else None
+            if failure is not None and failure.collateral:
+                known.append(Known.COLLATERAL)
+                event.body = failure.sentence
+                event.attributes[c.COLLATERAL] = True
+            elif failure is not None and event.state == "TERMINATED":
+                known.append(Known.OWN_DEATH)
+                event.body = failure.sentence
+        elif event.kind is Kind.AGENT and event.state == "FAILED" and self._launcher.let_go:
+            known.append(Known.STOPPED)
+        elif event.kind is Kind.RENDEZVOUS and event.state == "FAILED":
             if self._rendezvous.attempt is not None:
                 known.append(Known.JOINING)
             no_failure = event.body.startswith((words.SIGNAL_EXCEPTION, words.GRACEFUL_EXIT))
             if no_failure or self._launcher.stop_signal is not None:
                 known.append(Known.STOPPED)
-        elif event.kind is Kind.AGENT and event.state == "FAILED":
-            if self._launcher.let_go:
-                known.append(Known.STOPPED)
-        elif event.kind is Kind.WORKER and event.state == "FAILED" and self._group is not None:
-            worker = self._group.worker_of(event)
-            if worker is not None and worker.failure is not None and worker.failure.collateral:
-                known.append(Known.COLLATERAL)
-                event.body = worker.failure.sentence
-                event.attributes[c.COLLATERAL] = True
-        elif event.kind is Kind.WATCHDOG and event.name == c.WATCHDOG_KILL:
-            self._generations.watchdog_kills(event)
-        if known:
-            event.severity = severity_of(event.kind, event.state, *known)
+        return known
 
     def torch_said_agent_failed(self, event: Event) -> None:
         """After a signal torch leaves the rendezvous alone: this event is the launcher's last word."""

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from .. import _contract as c
 from . import sentences
-from .evidence import first_of
 from .facts import Raised, RunEnded
 from .verdict import (
     Failure,
@@ -36,8 +35,9 @@ class Launcher:
     # What happened
 
     def allowed(self, max_restarts: int | None) -> None:
-        """This many restarts are allowed."""
-        self._max_restarts = max_restarts
+        """This many restarts are allowed, if that is known."""
+        if max_restarts is not None:
+            self._max_restarts = max_restarts
 
     def reached(self, step: str) -> None:
         """A step begins."""
@@ -68,18 +68,17 @@ class Launcher:
         fact: RunEnded,
         *,
         rendezvous_failure: Verdict | None,
+        first_deaths: Sequence[Failure],
         culprits: Sequence[Failure],
         watchdog_victims: Sequence[Failure],
         restarts: int,
     ) -> None:
         """The agent's run returned or raised: from what is known then follows how the job ends."""
-        error, first = fact.error, first_of(culprits)
+        error = fact.error
         if error is not None and error.signal is not None:
             if watchdog_victims:
                 # The watchdog sends its own agent the signal that it sent the worker: no preemption.
-                self.verdict = job_failed_by_workers(
-                    watchdog_victims, watchdog_victims, sentences.agent_killed_too()
-                )
+                self.verdict = job_failed_by_workers(first_deaths, culprits, sentences.agent_killed_too())
             else:
                 self.verdict = job_terminated(error.signal, self.step)
         elif rendezvous_failure is not None and (error is not None or not fact.state):
@@ -89,10 +88,10 @@ class Launcher:
         elif fact.state == "SUCCEEDED":
             self.verdict = job_succeeded(restarts)
         elif fact.state == "UNHEALTHY":
-            self.verdict = job_failed_by_workers(first, culprits, sentences.no_restart_when_stuck())
+            self.verdict = job_failed_by_workers(first_deaths, culprits, sentences.no_restart_when_stuck())
         else:
             tail = sentences.no_more_restarts(self._max_restarts, restarts)
-            self.verdict = job_failed_by_workers(first, culprits, tail)
+            self.verdict = job_failed_by_workers(first_deaths, culprits, tail)
 
     def told(self, verdict: Verdict | None) -> None:
         """Torch's event alone tells the end; None where it does not say how."""
@@ -111,11 +110,9 @@ class Launcher:
         closing = self._closing_error
         if closing is not None and uncaught is not None and uncaught.type == closing.type:
             self.verdict = job_failed_by_launcher(closing, c.STEP_CLOSING)
-        elif self.verdict is not None:
-            pass
-        elif self.stop_signal is not None:
+        elif self.verdict is None and self.stop_signal is not None:
             self.verdict = job_terminated(self.stop_signal, self.step)
-        elif uncaught is not None:
+        elif self.verdict is None and uncaught is not None:
             self.verdict = job_failed_by_launcher(uncaught, self.step)
         return self.verdict
 

@@ -77,7 +77,11 @@ class Output(Protocol):
         """
 
     def emit(self, record: Event) -> None:
-        """Send a log record on its way."""
+        """Send a log record on its way.
+
+        What must not leave the process is taken out of ``record`` itself: who draws it on a span afterwards
+        draws what was sent.
+        """
 
     def measure(
         self,

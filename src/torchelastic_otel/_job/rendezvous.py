@@ -28,13 +28,13 @@ class Rendezvous:
         self.attempt: OpenSpan | None = None
         """Span of the attempt that is open."""
         self.failure: Verdict | None = None
-        """Why the last attempt that failed did."""
+        """Why the last attempt was not joined, if it was not."""
         self.participants: list[str] = []
         """Who was in the round that this node joined last, where the backend shares that."""
 
     def asked(self, time_ns: int, shared: Attributes) -> None:
         """This node asks to join a round; an attempt that is still open ends without an outcome."""
-        self._joined = None
+        self._joined = self.failure = None
         self.over(time_ns, UNKNOWN)
         self.attempt = self._output.start_span(c.SPAN_RENDEZVOUS, time_ns, dict(shared), parent=self._agent)
         self._measures.rendezvous_started(time_ns)

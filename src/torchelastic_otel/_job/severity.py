@@ -19,6 +19,8 @@ class Known(Enum):
     """This node's attempt to join a round is open."""
     STOPPED = auto()
     """A signal stops the launcher, or the node is let go: no failure of this job."""
+    OWN_DEATH = auto()
+    """The worker died by itself, whatever ended its process."""
     COLLATERAL = auto()
     """The worker was stopped by its agent after another one's death."""
 
@@ -27,6 +29,7 @@ TABLE: tuple[tuple[Kind | str, str, Known, int], ...] = (
     # whose event or which one; its state, outcome or name; what is known; severity
     (Kind.WORKER, "FAILED", Known.COLLATERAL, WARN),
     (Kind.WORKER, "FAILED", Known.ANYWAY, ERROR),
+    (Kind.WORKER, "TERMINATED", Known.OWN_DEATH, ERROR),
     (Kind.WORKER, "TERMINATED", Known.ANYWAY, WARN),
     (Kind.AGENT, "FAILED", Known.STOPPED, WARN),
     (Kind.AGENT, "FAILED", Known.ANYWAY, ERROR),

@@ -35,8 +35,13 @@ PEER_LOST: Final = re.compile(
     re.IGNORECASE,
 )
 """What collectives of gloo and NCCL say when another rank is gone, or does not come."""
-COLLECTIVE_ERRORS: Final = re.compile(r"(?:torch\.distributed\.)?(?:Dist\w*Error|RuntimeError)\Z")
-"""The classes of exceptions that collectives raise."""
+DISTRIBUTED_ERROR: Final = re.compile(r"(?:torch\.distributed\.)?Dist\w*Error\Z")
+"""The classes of exceptions that only collectives and their stores raise."""
+RUNTIME_ERROR: Final = "RuntimeError"
+COLLECTIVE: Final = re.compile(
+    r"gloo|ProcessGroup|monitoredBarrier|NCCL|collective operation|please check rank \d+ logs", re.IGNORECASE
+)
+"""What a RuntimeError says that a collective raised, and not a data loader or a script."""
 
 SIGNAL_EXCEPTION: Final = "SignalException"
 """torchrun turns SIGTERM and its like into this."""

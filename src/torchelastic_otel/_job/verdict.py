@@ -10,7 +10,7 @@ from .._values import Attributes, AttributeValue, present
 from . import sentences
 from . import torch_words as words
 from .evidence import Interval, at, written
-from .exceptions import exception_from_error_file
+from .exceptions import error_file_time, exception_from_error_file
 from .facts import Raised, RendezvousView, WorkerError, WorkerExit
 from .translate import error_type
 
@@ -64,8 +64,7 @@ def own_death(
     if killed:
         attributes[c.FAILURE_OOM_KILL] = bool(oom_kills)
     sentence = sentences.death(attributes, exit_.exit_code, out_of_memory=killed and bool(oom_kills))
-    raised_ns = None if exit_.error is None else exit_.error.written_ns
-    return Failure(attributes, sentence, seen if raised_ns is None else written(raised_ns))
+    return Failure(attributes, sentence, seen if exit_.error is None else error_written(exit_.error, seen))
 
 
 def raised_death(identity: Mapping[str, AttributeValue], error: WorkerError, seen_ns: int) -> Failure:
@@ -75,14 +74,39 @@ def raised_death(identity: Mapping[str, AttributeValue], error: WorkerError, see
     attributes[c.ERROR_TYPE] = error_type(attributes)
     if _is_peer_lost(attributes):
         attributes[c.FAILURE_PEER_LOST] = True
-    when = written(seen_ns if error.written_ns is None else error.written_ns)
-    return Failure(attributes, sentences.death(attributes, None, out_of_memory=False), when)
+    attributes[c.FAILURE_ERROR_FILE] = error.file
+    sentence = sentences.death(attributes, None, out_of_memory=False)
+    return Failure(attributes, sentence, error_written(error, at(seen_ns)))
+
+
+def with_exit(raised: Failure, exit_: WorkerExit) -> Failure:
+    """Return the death of a worker that had raised before, with how its process ended."""
+    code: Attributes = {c.PROCESS_EXIT_CODE: exit_.exit_code}
+    if exit_.exit_code < 0:
+        code[c.WORKER_SIGNAL] = sentences.signal_name(-exit_.exit_code)
+    return Failure({**raised.attributes, **code, **_outputs(exit_)}, raised.sentence, raised.when)
 
 
 def raised_before(exit_: WorkerExit, stopping_ns: int) -> bool:
-    """Tell whether a worker had raised before its agent began to stop it: then it died of that."""
-    raised_ns = None if exit_.error is None else exit_.error.written_ns
-    return raised_ns is not None and raised_ns < stopping_ns
+    """Tell whether a worker had certainly raised before its agent began to stop it: it died of that."""
+    if exit_.error is None or not stopping_ns:
+        return False
+    return error_written(exit_.error, at(exit_.error.written_ns or 0)).latest_ns <= stopping_ns
+
+
+def error_written(error: WorkerError, seen: Interval) -> Interval:
+    """Return when an error file was written, ``seen`` at the latest.
+
+    Its time counts where it fits the whole second that the worker noted in it: a file server's clock may be
+    another one, or know whole seconds alone.
+    """
+    noted = error_file_time(error.json)
+    if error.written_ns is not None and error.written_ns % 1_000_000_000:
+        when = written(error.written_ns)
+        fits = noted is None or noted.earliest_ns <= when.told_ns <= noted.latest_ns
+        if fits and when.told_ns <= seen.latest_ns:
+            return when
+    return seen if noted is None or noted.earliest_ns > seen.latest_ns else noted
 
 
 def collateral_death(identity: Mapping[str, AttributeValue], exit_: WorkerExit, time_ns: int) -> Failure:
@@ -120,23 +144,26 @@ def _death(identity: Mapping[str, AttributeValue], exit_: WorkerExit) -> Attribu
     by_signal = c.CAUSE_SIGNAL if exit_.exit_code < 0 else c.CAUSE_EXIT
     attributes[c.FAILURE_CAUSE] = c.CAUSE_EXCEPTION if exception else by_signal
     attributes[c.ERROR_TYPE] = error_type(attributes)
-    for path, name in ((exit_.stdout, c.FAILURE_STDOUT), (exit_.stderr, c.FAILURE_STDERR)):
-        if path and path != "/dev/null":
-            attributes[name] = path
+    return {**attributes, **_outputs(exit_)}
+
+
+def _outputs(exit_: WorkerExit) -> Attributes:
+    """Return where a worker's output and its error file are."""
+    paths = {c.FAILURE_STDOUT: exit_.stdout, c.FAILURE_STDERR: exit_.stderr}
+    found: Attributes = {name: path for name, path in paths.items() if path and path != "/dev/null"}
     if exit_.error is not None:
-        attributes[c.FAILURE_ERROR_FILE] = exit_.error.file
-    return attributes
+        found[c.FAILURE_ERROR_FILE] = exit_.error.file
+    return found
 
 
 def _is_peer_lost(attributes: Mapping[str, AttributeValue]) -> bool:
     """Tell whether an exception is what collectives raise when another rank is gone, or does not come."""
     kind, message = attributes.get(c.EXCEPTION_TYPE), attributes.get(c.EXCEPTION_MESSAGE)
-    return (
-        isinstance(kind, str)
-        and isinstance(message, str)
-        and words.COLLECTIVE_ERRORS.match(kind) is not None
-        and words.PEER_LOST.search(message) is not None
-    )
+    if not isinstance(kind, str) or not isinstance(message, str) or not words.PEER_LOST.search(message):
+        return False
+    if words.DISTRIBUTED_ERROR.match(kind):
+        return True
+    return kind == words.RUNTIME_ERROR and words.COLLECTIVE.search(message) is not None
 
 
 # Who was first

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .. import _contract as c
@@ -20,9 +21,10 @@ from .verdict import (
     raised_before,
     raised_death,
     stuck,
+    with_exit,
 )
 
-SETTLE_NS = 2_000_000_000
+LAST_EVENT_WITHIN_NS = 2_000_000_000
 """How long an ended worker's span waits for torch's own last event of that worker."""
 
 
@@ -46,12 +48,21 @@ class Worker:
         self.identity[c.WORKER_ID] = str(pid)
         self.span.set({c.WORKER_ID: str(pid)})
 
+    def died(self, failure: Failure) -> Failure:
+        """It is known what it died of; return that."""
+        self.failure = failure
+        return failure
+
+    def has_raised(self, death: Failure) -> None:
+        """It is known what it dies of, and it still runs."""
+        self.raised = death
+
     def seen_ended(self, time_ns: int, outcome: str | None, description: str = "") -> None:
         """Its process ended; the span stays open for torch's own last event."""
         if not self.ended_ns:
             self.ended_ns, self.outcome, self.description = time_ns, outcome, description
 
-    def settle(self) -> None:
+    def end_span(self) -> None:
         """End the span, once, at the time the worker was seen ended."""
         if self.ended_ns and not self.span.ended:
             self.span.end(self.ended_ns, self.outcome, self.description)
@@ -74,10 +85,15 @@ class Group:
         self.ended_ns = 0
         self._looked_ns = span.start_ns
         self._stopping_ns = 0
+        self._first: list[int] = []
         self._rest: tuple[str | None, str] = (c.OUTCOME_TERMINATED, "")
         """Outcome, and why, of the workers that end without a reason of their own."""
 
     # What happened
+
+    def announced(self, local_rank: int, identity: Attributes, span: OpenSpan, *, started: bool) -> None:
+        """A worker of this generation is known."""
+        self.workers[local_rank] = Worker(identity, span, started=started)
 
     def started(self, pids: dict[int, int]) -> None:
         """The workers' processes were made; ``pids`` by local rank."""
@@ -116,31 +132,39 @@ class Group:
             # The watchdog's victims were told when it killed them.
             if worker.failure is None:
                 seen = between_looks(fact.alive_ns or self._looked_ns, fact.time_ns)
-                worker.failure = own_death(worker.identity, exit_, seen, fact.oom_kills)
-                news.append((worker, worker.failure))
-            died.append((worker, worker.failure.sentence))
+                news.append((worker, worker.died(own_death(worker.identity, exit_, seen, fact.oom_kills))))
+            if worker.failure is not None:
+                died.append((worker, worker.failure.sentence))
         for local_rank, error in fact.raised.items():
             worker = self.workers.get(local_rank)
             if worker is not None and not worker.ended_ns and worker.failure is None:
-                worker.raised = raised_death(worker.identity, error, fact.time_ns)
+                worker.has_raised(raised_death(worker.identity, error, fact.time_ns))
         self._looked_ns = fact.time_ns
+        self._judge()
         for worker, sentence in died:
             worker.seen_ended(fact.time_ns, c.OUTCOME_FAILED, sentence)
             self._mark(worker)
         return news
 
-    def stuck(self, worker: Worker, time_ns: int) -> Failure:
-        """A worker is in uninterruptible sleep: it has not ended, and the group fails of it."""
-        worker.failure = stuck(worker.identity, time_ns)
-        worker.seen_ended(time_ns, c.OUTCOME_FAILED, worker.failure.sentence)
-        self._mark(worker)
-        return worker.failure
+    def stuck(self, pids: Sequence[int], time_ns: int) -> list[tuple[Worker, Failure]]:
+        """These workers are in uninterruptible sleep, and the group fails of them; return what is news."""
+        found = [worker for pid in pids if (worker := self.worker_by_pid(pid)) and not worker.ended_ns]
+        news = []
+        for worker in found:
+            if worker.failure is None:
+                news.append((worker, worker.died(stuck(worker.identity, time_ns))))
+            worker.seen_ended(time_ns, c.OUTCOME_FAILED, worker.failure.sentence if worker.failure else "")
+        self._judge()
+        for worker in found:
+            self._mark(worker)
+        return news
 
     def killed_by_watchdog(self, worker: Worker, event: Event) -> Failure:
         """The watchdog kills a worker whose scope expired."""
-        worker.failure = killed_by_watchdog(worker.identity, event.attributes, event.time_ns)
+        failure = worker.died(killed_by_watchdog(worker.identity, event.attributes, event.time_ns))
+        self._judge()
         self._mark(worker)
-        return worker.failure
+        return failure
 
     def stopping(self, time_ns: int) -> None:
         """The agent begins to stop those that still run; what they raise from here on follows from that."""
@@ -152,16 +176,21 @@ class Group:
         ended = [(worker, exit_) for worker, exit_ in known if worker is not None and not worker.ended_ns]
         failures = []
         for worker, exit_ in ended:
-            if worker.failure is None and (worker.raised or raised_before(exit_, self._stopping_ns)):
-                worker.failure = own_death(worker.identity, exit_, between_looks(self._looked_ns, time_ns))
-                failures.append((worker, worker.failure))
+            if worker.failure is not None:
+                continue
+            if worker.raised is not None:
+                failures.append((worker, worker.died(with_exit(worker.raised, exit_))))
+            elif raised_before(exit_, self._stopping_ns):
+                seen = between_looks(self._looked_ns, time_ns)
+                failures.append((worker, worker.died(own_death(worker.identity, exit_, seen))))
+        self._judge()
+        for_another = bool(self.culprits) and self._rest[0] != c.OUTCOME_INTERRUPTED
         for worker, exit_ in ended:
             if worker.failure is not None:
                 worker.seen_ended(time_ns, c.OUTCOME_FAILED, worker.failure.sentence)
-            elif self.culprits:
-                worker.failure = collateral_death(worker.identity, exit_, time_ns)
+            elif for_another:
+                failures.append((worker, worker.died(collateral_death(worker.identity, exit_, time_ns))))
                 worker.seen_ended(time_ns, c.OUTCOME_TERMINATED)
-                failures.append((worker, worker.failure))
             else:
                 worker.seen_ended(time_ns, self._rest[0])
         for worker, _ in failures:
@@ -174,14 +203,21 @@ class Group:
         if worker is not None:
             worker.span.set(known)
             worker.seen_ended(event.time_ns, outcome, event.body)
-            worker.settle()
+            worker.end_span()
         if not self.running:
             self.end(event.time_ns)
 
-    def end(self, time_ns: int) -> None:
-        """All its workers have ended, or are as good as gone."""
+    def end(self, time_ns: int) -> list[tuple[Worker, Failure]]:
+        """All its workers have ended, or are as good as gone; return deaths that nobody saw the end of."""
         if self.ended_ns:
-            return
+            return []
+        news = []
+        for worker in self.workers.values():
+            if worker.raised is not None and worker.failure is None:
+                failure = worker.died(worker.raised)
+                worker.seen_ended(time_ns, c.OUTCOME_FAILED, failure.sentence)
+                self._mark(worker)
+                news.append((worker, failure))
         self.ended_ns = max((w.ended_ns or time_ns for w in self.workers.values()), default=time_ns)
         for worker in self.workers.values():
             worker.seen_ended(time_ns, *self._rest)
@@ -189,6 +225,7 @@ class Group:
         if self.culprits:
             self.span.set({**first_failure_attributes(self.first_deaths), c.VERDICT: sentence})
         self.span.end(self.ended_ns, outcome, sentence)
+        return news
 
     def _how_it_ended(self) -> tuple[str | None, str]:
         if self.culprits:
@@ -201,11 +238,11 @@ class Group:
             return c.OUTCOME_SUCCEEDED, ""
         return self._rest
 
-    def settle(self, before_ns: int | None = None) -> None:
+    def end_worker_spans(self, before_ns: int | None = None) -> None:
         """End the spans of ended workers, those alone that ended before ``before_ns`` if it is given."""
         for worker in self.workers.values():
             if worker.ended_ns and (before_ns is None or worker.ended_ns < before_ns):
-                worker.settle()
+                worker.end_span()
 
     def _mark(self, worker: Worker) -> None:
         """Put a failure, and who was first, on the worker's span."""
@@ -222,16 +259,28 @@ class Group:
         """Return the worker with that process id."""
         return next((w for w in self.workers.values() if w.identity.get(c.WORKER_ID) == str(pid)), None)
 
+    def _deaths(self) -> dict[int, Failure]:
+        deaths = {rank: worker.failure or worker.raised for rank, worker in sorted(self.workers.items())}
+        return {rank: death for rank, death in deaths.items() if death is not None and not death.collateral}
+
+    def _judge(self) -> None:
+        """Say who was first by what is known; who was told stays, unless another was certainly earlier."""
+        deaths = self._deaths()
+        first = first_of(list(deaths.values()))
+        ranks = [rank for rank, death in deaths.items() if any(death is each for each in first)]
+        if not set(ranks) & set(self._first):
+            self._first = ranks
+
     @property
     def culprits(self) -> list[Failure]:
         """The deaths of workers that died by themselves, by local rank."""
-        deaths = (worker.failure or worker.raised for _, worker in sorted(self.workers.items()))
-        return [death for death in deaths if death is not None and not death.collateral]
+        return list(self._deaths().values())
 
     @property
     def first_deaths(self) -> list[Failure]:
         """The node's first failure: one, several that are tied, or none."""
-        return first_of(self.culprits)
+        deaths = self._deaths()
+        return [deaths[rank] for rank in self._first if rank in deaths]
 
     @property
     def watchdog_victims(self) -> list[Failure]:
@@ -251,7 +300,7 @@ class Group:
         return any(not worker.ended_ns for worker in self.workers.values())
 
     @property
-    def settled(self) -> bool:
+    def no_span_waits(self) -> bool:
         """Whether no ended worker's span waits for torch's last event."""
         return all(worker.span.ended or not worker.ended_ns for worker in self.workers.values())
 
@@ -299,5 +348,5 @@ def open_group(
         worker_span = output.start_span(
             c.SPAN_WORKER, fact.time_ns, dict(identity), parent=span, span_id=slot.span_id
         )
-        group.workers[slot.local_rank] = Worker(identity, worker_span)
+        group.announced(slot.local_rank, identity, worker_span, started=False)
     return group

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from .guard import note_internal_error
-from .loading import loading
+from .imports import importing
 
 T = TypeVar("T")
 
@@ -26,8 +26,7 @@ Not a set of thread identities: the system gives that of a thread which has ende
 def loaded(load: Callable[[], T], what: str) -> T | None:
     """Return what ``load`` makes, beside a running agent; None, after a word about it, if that fails."""
     try:
-        with loading():
-            return load()
+        return load()
     except Exception as error:
         note_internal_error(what, error)
         return None
@@ -39,7 +38,9 @@ def as_own_thread() -> None:
     Instrumented HTTP and gRPC clients leave requests alone that are made in a context with these marks.
     """
     this_thread.own = True
-    from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, set_value
-
-    attach(set_value("suppress_http_instrumentation", True, None))
-    attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
+    with importing:
+        from opentelemetry import context
+    # Its own source calls this name temporary. Without it the key's text is what instrumentations look for.
+    key = getattr(context, "_SUPPRESS_INSTRUMENTATION_KEY", "suppress_instrumentation")
+    for name in ("suppress_http_instrumentation", key):
+        context.attach(context.set_value(name, True))

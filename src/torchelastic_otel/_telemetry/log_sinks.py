@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from .. import _contract as c
 from .._delivery.encoding import encode_logs
 from .._job.event import SEVERITY_TEXT, Event
+from .._runtime.guard import note_internal_error
 from .._version import __version__
 from .batcher import Batcher
 from .context import context_of
@@ -90,16 +91,19 @@ class ProviderLogs:
         """Emit the record through the SDK."""
         from opentelemetry._logs import SeverityNumber
 
-        self._logger.emit(
-            timestamp=record.time_ns,
-            observed_timestamp=record.observed_ns,
-            context=context_of(record.span),
-            severity_number=SeverityNumber(record.severity),
-            severity_text=SEVERITY_TEXT[record.severity],
-            body=record.body,
-            attributes={**record.attributes, c.LOG_RECORD_UID: new_uid()},
-            event_name=record.name,
-        )
+        try:
+            self._logger.emit(
+                timestamp=record.time_ns,
+                observed_timestamp=record.observed_ns,
+                context=context_of(record.span),
+                severity_number=SeverityNumber(record.severity),
+                severity_text=SEVERITY_TEXT[record.severity],
+                body=record.body,
+                attributes={**record.attributes, c.LOG_RECORD_UID: new_uid()},
+                event_name=record.name,
+            )
+        except Exception as error:  # a processor of the program's
+            note_internal_error("emitting a log record", error)
 
     def commit(self) -> None:
         """Do nothing: the program's own processors hold the records."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import _contract as c
 from .._job.identity import ParentContext
-from .._runtime.guard import say_once
+from .._runtime.guard import note_internal_error, say_once
 from .._values import Attributes, AttributeValue, clean_all, clean_text
 from .._version import __version__
 from . import sdk_objects
@@ -73,14 +73,21 @@ class RecordedSpan:
         """End the span once, its status drawn from ``outcome``: failed is Error, succeeded Ok, else Unset."""
         if self.ended:
             return
+        self.ended = True
+        try:
+            self._end(time_ns, outcome, description)
+        except Exception as error:  # a processor of the program's
+            note_internal_error("ending a span", error)
+        self._events.clear()
+
+    def _end(self, time_ns: int, outcome: str | None, description: str) -> None:
         from opentelemetry.trace import Status, StatusCode
 
-        self.ended = True
         span = self._span
         for name, event_ns, attributes in self._events:
             span.add_event(name, attributes, event_ns)
-        kept = getattr(span, "_events", None)
-        if self._dropped and kept is not None:
+        kept: Any = getattr(span, "_events", None)
+        if self._dropped and hasattr(kept, "dropped"):
             # The SDK has no public way to say how many events it never saw.
             kept.dropped += self._dropped
         if outcome is not None:
@@ -91,7 +98,6 @@ class RecordedSpan:
             span.set_status(Status(StatusCode.OK))
         # A clock that was set back must not make a span end before it began.
         span.end(max(time_ns, self.start_ns))
-        self._events.clear()
 
 
 class Spans:
@@ -122,18 +128,22 @@ class Spans:
         link: OpenSpan | None = None,
     ) -> RecordedSpan:
         """Start a span; see ``Output.start_span``."""
-        from opentelemetry.trace import Link
+        from opentelemetry.trace import INVALID_SPAN, Link
 
         if parent is None:
             self._ids.trace_id = trace_id
         self._ids.span_id = span_id
-        span = self.tracer.start_span(
-            name,
-            context_of(_context_of_parent(parent)),
-            attributes=self._redaction.attributes(clean_all(attributes)),
-            links=[Link(link.context)] if link is not None else (),
-            start_time=start_ns,
-        )
+        try:
+            span = self.tracer.start_span(
+                name,
+                context_of(_context_of_parent(parent)),
+                attributes=self._redaction.attributes(clean_all(attributes)),
+                links=[Link(link.context)] if link is not None else (),
+                start_time=start_ns,
+            )
+        except Exception as error:  # a sampler or a processor of the program's
+            note_internal_error("starting a span", error)
+            span = INVALID_SPAN
         self._ids.span_id = self._ids.trace_id = 0
         return RecordedSpan(span, span.get_span_context(), start_ns, self._max_events, self._redaction)
 

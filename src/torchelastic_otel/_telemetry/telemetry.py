@@ -17,6 +17,7 @@ from .._config.limits import log_limits, metric_export_interval_s
 from .._config.otlp_variables import SDK_DISABLED
 from .._config.settings import Settings
 from .._delivery.outboxes import Outboxes
+from .._values import clean_all
 from . import sdk_objects
 from .batcher import Export
 from .context import remote_context
@@ -182,6 +183,7 @@ class Telemetry:
 
     def emit(self, record: Event) -> None:
         """Send a log record on its way."""
+        record.name = self._redaction.text(record.name)
         record.body = self._redaction.text(record.body)
         record.attributes = self._redaction.attributes(record.attributes)
         if self._logs is not None:
@@ -196,7 +198,7 @@ class Telemetry:
     ) -> None:
         """Take a measurement of the metric ``name``, in the context of ``span``."""
         if self._meter is not None:
-            self._meter.measure(name, amount, self._redaction.attributes(dict(attributes)), span)
+            self._meter.measure(name, amount, self._redaction.attributes(clean_all(attributes)), span)
 
     def say(self, text: str) -> None:
         """Tell the person at the terminal, or whoever reads the launcher's standard error later."""

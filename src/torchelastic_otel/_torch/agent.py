@@ -99,7 +99,7 @@ class JobHooks:
     def adopt(self, agent: Agent) -> None:
         """Take the agent whose workers these are."""
         self._agent = agent
-        spec = agent._worker_group.spec
+        spec = agent.get_worker_group().spec
         submit_fact(
             f.AgentCreated(
                 self.number,
@@ -111,11 +111,11 @@ class JobHooks:
             )
         )
 
-    def does_not_fit(self, missing: list[str]) -> None:
-        """Torch's agent lacks methods that the hooks are for."""
+    def does_not_fit(self, why: str) -> None:
+        """Torch's agent is not what the hooks are for: its events alone tell of this job."""
         say_once(
             "hook agent",
-            f"this torch is not known to torchelastic-otel (its agent has no {', '.join(missing)}); "
+            f"this torch is not known to torchelastic-otel ({why}); "
             "telemetry comes from torch's events alone, the job is not affected.",
         )
         submit_fact(f.HooksMissing(self.number, time.time_ns()))
@@ -124,7 +124,9 @@ class JobHooks:
     # Rendezvous
 
     def rendezvous_started(self) -> None:
-        """This node asks to join."""
+        """This node asks to join: its agent is at work, and is followed if it ever is."""
+        if self._agent is None and self.fits:
+            self.does_not_fit("its agent was not seen")
         submit_fact(f.RendezvousStarted(self.number, time.time_ns()))
 
     def rendezvous_ended(
@@ -239,7 +241,7 @@ class JobHooks:
 
     def restarting(self, agent: Agent) -> None:
         """``_restart_workers`` begins."""
-        group = agent._worker_group
+        group = agent.get_worker_group()
         seen = reading.view(group.spec.rdzv_handler, joined=True)
         submit_fact(
             f.RestartStarted(

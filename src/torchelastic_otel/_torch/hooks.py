@@ -9,19 +9,20 @@ from __future__ import annotations
 import functools
 import itertools
 import sys
+import weakref
 from collections.abc import Callable
 from types import FrameType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from .._contract import DESTINATION
-from .._runtime.guard import guarded, let_pass, say_once
-from .._runtime.loading import keep_what_is_loaded
+from .._runtime.guard import guarded, let_pass
 from . import destination
 from .current import current
+from .fit import fits
 from .launcher_signals import is_signal
 from .names import AGENT, EVENTS, METRICS, REGISTRY
 from .patches import Patches
-from .torchrun import asked_for, in_torchrun, is_launch
+from .torchrun import asked_for, is_launch
 
 if TYPE_CHECKING:
     from .agent import JobHooks
@@ -38,6 +39,7 @@ class TorchHooks:
         self._every_job = False
         self._kept = False
         self._waiting = False
+        self._starts_are_seen = False
         self._done: set[str] = set()
         self._patches = Patches()
         self._numbers = itertools.count(1)
@@ -56,7 +58,7 @@ class TorchHooks:
         )
         for name, hook in wanted:
             if not self._waiting:
-                self._when_imported(name, hook)
+                fits(name, self._when_imported, name, hook)
             elif name in sys.modules:
                 self._once(name, hook, sys.modules[name])
         self._waiting = True
@@ -67,18 +69,14 @@ class TorchHooks:
         register_post_import_hook(lambda module: self._once(name, hook, module), name)
 
     def _once(self, what: str, hook: Callable[[Any], None], module: ModuleType) -> None:
-        """Put a hook in unless it is in already; say so if torch is not what it expects."""
+        """Put a hook in unless it is in already; say so if torch is not what it expects.
+
+        This runs inside of torch's own imports: no exception of ours may leave it, of whatever type.
+        """
         if what in self._done:
             return
         self._done.add(what)
-        try:
-            hook(module)
-        except (AttributeError, KeyError, TypeError) as error:
-            say_once(
-                f"hook {what}",
-                f"this torch is not known to torchelastic-otel ({what}: {type(error).__name__}: {error}); "
-                "telemetry of this job is less complete, the job is not affected.",
-            )
+        fits(what, hook, module)
 
     def follow_every_job(self) -> None:
         """From now on, whatever a job's event log handler is."""
@@ -119,33 +117,43 @@ class TorchHooks:
                 raise
             for job in begun:
                 guarded(self._adopt_handler, job, handler)
+                guarded(self._end_with_launch, job, handler, params)
             return handler
 
         self._patches.replace(registry, "get_rendezvous_handler", get_rendezvous_handler)
 
     def _hook_agents(self, module: AgentModule) -> None:
         """See what each agent does, and give its workers their trace context."""
-        agent_class = module.LocalElasticAgent
-        original_init = agent_class.__init__
+        fits(f"{AGENT}.LocalElasticAgent", self._hook_agent_class, module)
+        self._starts_are_seen = fits(f"{AGENT}.start_processes", self._hook_start_processes, module)
+        fits(f"{METRICS}.put_metric", self._hook_metrics)
 
-        @functools.wraps(original_init)
+    def _hook_agent_class(self, module: AgentModule) -> None:
+        agent_class = module.LocalElasticAgent
+        original = agent_class.__init__
+
+        @functools.wraps(original)
         def __init__(agent: Agent, *args: Any, **kwargs: Any) -> None:  # noqa: N807  # it replaces one
-            original_init(agent, *args, **kwargs)
+            original(agent, *args, **kwargs)
             guarded(self._adopt_agent, agent)
 
-        original_start = module.start_processes
+        self._patches.replace(agent_class, "__init__", __init__)
 
-        @functools.wraps(original_start)
+    def _hook_start_processes(self, module: AgentModule) -> None:
+        original = module.start_processes
+
+        @functools.wraps(original)
         def start_processes(*args: Any, **kwargs: Any) -> ProcessContext:
             job = current.job
             if job is None:
-                return original_start(*args, **kwargs)
+                return original(*args, **kwargs)
             from . import wrapping
 
-            return wrapping.start_processes(original_start, job, args, kwargs)
+            return wrapping.start_processes(original, job, args, kwargs)
 
-        self._patches.replace(agent_class, "__init__", __init__)
         self._patches.replace(module, "start_processes", start_processes)
+
+    def _hook_metrics(self) -> None:
         from .operations import observed
 
         metrics = sys.modules[METRICS]
@@ -167,8 +175,6 @@ class TorchHooks:
         from .agent import JobHooks
         from .reading import launch_of
 
-        if in_torchrun(frame):
-            keep_what_is_loaded()
         job = JobHooks(next(self._numbers))
         begun.append(job)
         self._begin(job, str(wanted), launch_of(frame, params))
@@ -183,8 +189,22 @@ class TorchHooks:
         self._jobs[id(handler)] = job
         hook_rendezvous_handler(handler, job, lambda: self._job_ended(handler))
 
+    def _end_with_launch(self, job: JobHooks, handler: RendezvousHandler, params: object) -> None:
+        """Let go of a job whose launch ends without a word, as between the registry and the agent.
+
+        ``params`` live as long as ``launch_agent``'s frame does.
+        """
+        known = id(handler)
+
+        def over() -> None:
+            guarded(job.stop_watching)
+            if self._jobs.get(known) is job:
+                guarded(self._forget_job, known)
+
+        weakref.finalize(params, over).atexit = False
+
     def _adopt_agent(self, agent: Agent) -> None:
-        spec = agent._worker_group.spec
+        spec = agent.get_worker_group().spec
         handler = spec.rdzv_handler
         job = self._jobs.get(id(handler))
         if job is None:
@@ -199,10 +219,15 @@ class TorchHooks:
             self._adopt_handler(job, handler)
         from .wrapping import hook_agent
 
-        hook_agent(agent, job)
+        job.adopt(agent)
+        if not self._starts_are_seen or not hook_agent(agent, job):
+            job.does_not_fit("it starts its workers otherwise")
 
     def _job_ended(self, handler: RendezvousHandler) -> None:
-        self._jobs.pop(id(handler), None)
+        self._forget_job(id(handler))
+
+    def _forget_job(self, handler: int) -> None:
+        self._jobs.pop(handler, None)
         if not self._jobs:
             self._forget_jobs()
 

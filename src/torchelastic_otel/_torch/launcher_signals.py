@@ -38,7 +38,7 @@ class SignalWatch:
     """Calls ``tell(signal name)`` before a fatal signal takes its default action.
 
     Only signals whose action is the default are watched, and only where this is the main thread: a program's
-    own handlers are left alone.
+    own handlers are left alone, also those that it sets later.
     """
 
     def __init__(self, tell: Callable[[str], None]) -> None:
@@ -46,15 +46,18 @@ class SignalWatch:
         self._signals: list[int] = []
         self._dying = threading.Lock()
         self._dying_thread = 0
+        self._over = False
         self._pipe: tuple[int, int] | None = None
+        self._handler = self._handle  # one object: a bound method is a new one each time
 
     def install(self) -> None:
         """Begin to watch."""
         if threading.current_thread() is not threading.main_thread():
             return
+        _watches.add(self)
         for number in _WATCHED:
             if signal.getsignal(number) is signal.SIG_DFL:
-                signal.signal(number, self._handle)
+                signal.signal(number, self._handler)
                 self._signals.append(number)
         if not self._signals:
             return
@@ -72,19 +75,38 @@ class SignalWatch:
         ).start()
 
     def remove(self) -> None:
-        """Give the signals back; torch is about to handle them itself."""
+        """Give the signals back; torch is about to handle them itself, or the launch is over."""
+        self._over = True
         if threading.current_thread() is not threading.main_thread():
-            return
-        for number in self._signals:
-            if getattr(signal.getsignal(number), "__func__", None) is SignalWatch._handle:
-                signal.signal(number, signal.SIG_DFL)
-        self._signals = []
-        if self._pipe is not None:
-            (_, writer), self._pipe = self._pipe, None
-            current = signal.set_wakeup_fd(-1)
-            if current not in (writer, -1):
-                signal.set_wakeup_fd(current)  # somebody else's by now
+            return  # what is left of it does what the default action does
+        writer = self._give_back()
+        if writer is not None:
             os.close(writer)  # ends the watching thread
+
+    def leave_in_child(self) -> None:
+        """In a forked child: a signal to it is none to the launcher, whose pipe it has inherited."""
+        self._over = True
+        pipe = self._pipe
+        self._give_back()
+        for end in pipe or ():
+            os.close(end)
+
+    def _give_back(self) -> int | None:
+        """Put handlers and wake-up descriptor back where they are ours; return the pipe's writing end."""
+        for number in self._signals:
+            if self._is_ours(number):
+                signal.signal(number, signal.SIG_DFL)
+        _watches.discard(self)
+        if self._pipe is None:
+            return None
+        (_, writer), self._pipe = self._pipe, None
+        current = signal.set_wakeup_fd(-1)
+        if current not in (writer, -1):
+            signal.set_wakeup_fd(current)  # somebody else's by now
+        return writer
+
+    def _is_ours(self, number: int) -> bool:
+        return signal.getsignal(number) is self._handler
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self._die(number)
@@ -92,7 +114,7 @@ class SignalWatch:
     def _watch(self, reader: int) -> None:
         this_thread.own = True
         while data := os.read(reader, 1):
-            if data[0] in self._signals:
+            if data[0] in self._signals and not self._over:
                 self._die(data[0])
         os.close(reader)
 
@@ -101,9 +123,12 @@ class SignalWatch:
             return  # another signal while this thread is saying so of the first
         # Another thread that comes second waits here for the end.
         with self._dying:
+            if not self._is_ours(number):
+                return  # the program, or torch, handles it by now
             self._dying_thread = threading.get_ident()
             try:
-                self._tell(signal.Signals(number).name)
+                if not self._over:
+                    self._tell(signal.Signals(number).name)
             finally:
                 if threading.current_thread() is threading.main_thread():
                     signal.signal(number, signal.SIG_DFL)
@@ -111,3 +136,29 @@ class SignalWatch:
                     ctypes.CDLL(None).signal(number, 0)
                 os.kill(os.getpid(), number)
                 signal.pause()
+
+
+# Forks
+
+_watches: set[SignalWatch] = set()
+_masks: list[set[int]] = []
+
+
+def _before_fork() -> None:
+    if _watches:
+        # A signal to the child before it has let go of the pipe would be written into it.
+        _masks.append({*signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)})
+
+
+def _after_fork() -> None:
+    if _masks:
+        signal.pthread_sigmask(signal.SIG_SETMASK, _masks.pop())
+
+
+def _after_fork_in_child() -> None:
+    for watch in list(_watches):
+        watch.leave_in_child()
+    _after_fork()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)

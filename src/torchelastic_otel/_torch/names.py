@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import Final
 
-RUN: Final = "torch.distributed.run"
-"""The torchrun program."""
 EVENTS: Final = "torch.distributed.elastic.events"
 REGISTRY: Final = "torch.distributed.elastic.rendezvous.registry"
 METRICS: Final = "torch.distributed.elastic.metrics.api"

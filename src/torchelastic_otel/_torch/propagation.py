@@ -21,7 +21,7 @@ def worker_environments(
     sampler has a say in them: then the bridge's thread is asked, for a second at most.
     """
     environ = os.environ
-    if bridge().off:
+    if not bridge().exports_spans:
         return {}
     if _others_decide():
         return bridge().ask(lambda engine: engine.worker_contexts(job), _LONGEST_WAIT_S) or {}

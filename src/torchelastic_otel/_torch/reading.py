@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from .._job import facts as f
 from .._job.identity import new_span_id
+from .._runtime.guard import from_signal_handler
+from .fit import say_unknown
 from .launcher_signals import signal_behind
 
 if TYPE_CHECKING:
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
 
 _LONGEST_ERROR_FILE = 1 << 20
 _MOST_NODES = 256
-_CLOSED_BY_POLL = "_poll"
 
 
 # A launch
@@ -101,7 +102,20 @@ def current_round(handler: RendezvousHandler) -> int | None:
 
 
 def view(handler: RendezvousHandler, *, joined: bool) -> f.RendezvousView | None:
-    """Return the rendezvous as this node last saw it; None for backends that share no state."""
+    """Return the rendezvous as this node last saw it; None for backends that share no state.
+
+    None as well, after a word about it, where torch keeps it otherwise: the rest is told without it.
+    """
+    try:
+        return _view(handler, joined=joined)
+    except Exception as error:
+        if from_signal_handler(error):
+            raise
+        say_unknown("the rendezvous' state", error)
+        return None
+
+
+def _view(handler: RendezvousHandler, *, joined: bool) -> f.RendezvousView | None:
     state = _state(handler)
     if state is None:
         return None
@@ -128,7 +142,7 @@ def view(handler: RendezvousHandler, *, joined: bool) -> f.RendezvousView | None
 
 def workers_starting(agent: Agent, job: int) -> f.WorkersStarting:
     """Return the generation whose processes are about to start, with ids for its spans."""
-    group = agent._worker_group
+    group = agent.get_worker_group()
     slots = [
         f.WorkerSlot(
             worker.local_rank,
@@ -149,6 +163,11 @@ def workers_starting(agent: Agent, job: int) -> f.WorkersStarting:
         group.group_world_size,
         current_round(group.spec.rdzv_handler),
     )
+
+
+def knows_exits(context: ProcessContext) -> bool:
+    """Tell whether this context's processes are where ``exit_codes`` looks for them."""
+    return hasattr(context, "subprocess_handlers") or hasattr(getattr(context, "_pc", None), "processes")
 
 
 def exit_codes(context: ProcessContext, skip: Container[int] = ()) -> dict[int, int | None]:
@@ -175,12 +194,10 @@ def stuck_pids(agent: Agent) -> list[int]:
     return [pid for pid, since in first_seen.items() if time.monotonic() - since >= limit_s]
 
 
-def ended_by_itself(frame: FrameType, error: BaseException | None) -> int | None:
-    """Return the local rank whose end made ``frame`` close its context; None if torch does not tell.
-
-    ``error`` is what is being handled: torch's multiprocessing raises one that knows.
-    """
-    return getattr(error, "error_index", None) if frame.f_code.co_name == _CLOSED_BY_POLL else None
+def named_culprit(handled: BaseException | None) -> int | None:
+    """Return the local rank whose end torch's multiprocessing is handling; None if it handles none's."""
+    rank = getattr(handled, "error_index", None)
+    return rank if isinstance(rank, int) else None
 
 
 def worker_exit(context: ProcessContext, rank: int, code: int) -> f.WorkerExit:

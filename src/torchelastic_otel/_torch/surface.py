@@ -133,8 +133,9 @@ class Agent(Protocol):
     _uninterruptible_state_first_seen.
     """
 
-    _worker_group: WorkerGroup
     _pcontext: ProcessContext
+
+    def get_worker_group(self) -> WorkerGroup: ...
 
 
 class RunResult(Protocol):

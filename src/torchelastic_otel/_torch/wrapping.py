@@ -9,14 +9,14 @@ import functools
 import sys
 import time
 from collections.abc import Callable
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from .._runtime.guard import guarded
-from .._runtime.loading import wait_until_loaded
+from .._runtime.imports import importing
 from . import reading
 from .agent import JobHooks
 from .current import current
+from .fit import say_unknown
 from .operations import Operations
 
 if TYPE_CHECKING:
@@ -69,22 +69,27 @@ def hook_rendezvous_handler(handler: RendezvousHandler, job: JobHooks, ended: Ca
     wrap(handler, "shutdown", after=closed)
 
 
-def hook_agent(agent: Agent, job: JobHooks) -> None:
-    """Follow an agent; ``current`` tells whose workers are started, and who hears what is measured."""
-    job.adopt(agent)
+_TELLS = {
+    "_monitor_workers": "workers that end early, or cannot be ended",
+    "_restart_workers": "why workers are restarted",
+    "_shutdown": "signals, as they come",
+    "_exit_barrier": "how long nodes wait for each other at the end",
+}
+"""What is left out where an agent has no such method; nothing else is."""
+
+
+def hook_agent(agent: Agent, job: JobHooks) -> bool:
+    """Follow an agent; ``current`` tells whose workers are started, and who hears what is measured.
+
+    Returns False, having changed nothing, where it has no ``run``.
+    """
 
     def running() -> None:
-        current.operations = Operations(job.number)
+        current.job, current.operations = job, Operations(job.number)
 
     def ran(_start_ns: int, result: Any, error: BaseException | None) -> None:
-        current.operations = None
+        current.job = current.operations = None
         job.run_ended(result, error)
-
-    def starting() -> None:
-        current.job = job
-
-    def started(_start_ns: int, _result: Any, _error: BaseException | None) -> None:
-        current.job = None
 
     def monitored(start_ns: int, result: Any, error: BaseException | None) -> None:
         if error is None:
@@ -96,17 +101,18 @@ def hook_agent(agent: Agent, job: JobHooks) -> None:
     def left_barrier(start_ns: int, _result: Any, _error: BaseException | None) -> None:
         job.left_barrier(start_ns)
 
-    methods: tuple[tuple[str, Before | None, After | None], ...] = (
-        ("run", running, ran),
-        ("_start_workers", starting, started),
-        ("_monitor_workers", None, monitored),
-        ("_restart_workers", restarting, None),
-        ("_shutdown", job.shutting_down, None),
-        ("_exit_barrier", None, left_barrier),
-    )
-    missing = [name for name, before, after in methods if not wrap(agent, name, before=before, after=after)]
-    if missing:
-        job.does_not_fit(missing)
+    if not wrap(agent, "run", before=running, after=ran):
+        return False
+    methods: dict[str, tuple[Before | None, After | None]] = {
+        "_monitor_workers": (None, monitored),
+        "_restart_workers": (restarting, None),
+        "_shutdown": (job.shutting_down, None),
+        "_exit_barrier": (None, left_barrier),
+    }
+    for name, (before, after) in methods.items():
+        if not wrap(agent, name, before=before, after=after):
+            say_unknown(f"agent, {name}", f"it has none, so nothing tells {_TELLS[name]}")
+    return True
 
 
 def start_processes(
@@ -117,7 +123,7 @@ def start_processes(
     if not job.fits:
         return original(*args, **kwargs)
     if kwargs.get("start_method") == "fork" and not isinstance(kwargs.get("entrypoint"), str):
-        guarded(wait_until_loaded)
+        guarded(importing.wait)
     guarded(job.workers_starting)
     changed: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
     guarded(_add_contexts, job, args, kwargs, changed)
@@ -152,12 +158,15 @@ def _add_contexts(
 
 def _hook_context(context: ProcessContext, job: JobHooks) -> None:
     """Follow the processes that were started: torch closes their context when it is done with them."""
+    if not reading.knows_exits(context):
+        job.does_not_fit("its workers' processes are kept otherwise")
+        return
     pids = dict(context.pids())
     original = context.close
 
     @functools.wraps(original)
     def close(*args: Any, **kwargs: Any) -> Any:
-        guarded(_closing, context, job, sys._getframe(1))
+        guarded(_closing, context, job, sys.exc_info()[1])
         result = original(*args, **kwargs)
         guarded(job.closed_context, context)
         return result
@@ -166,5 +175,5 @@ def _hook_context(context: ProcessContext, job: JobHooks) -> None:
     job.workers_started(pids)
 
 
-def _closing(context: ProcessContext, job: JobHooks, caller: FrameType) -> None:
-    job.closing(context, reading.ended_by_itself(caller, sys.exc_info()[1]))
+def _closing(context: ProcessContext, job: JobHooks, handled: BaseException | None) -> None:
+    job.closing(context, reading.named_culprit(handled))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -209,7 +208,7 @@ def _two_at_once(job: Job) -> list[Agent]:
         ),
         says=("Worker 1", "ValueError: the loss is not a number"),
     ),
-    what="Two workers raise exceptions between two looks of the agent, a second apart, with `@record`.",
+    what="Two workers raise exceptions between two looks of the agent, one after the other, with `@record`.",
 )
 def _two_exceptions(job: Job) -> list[Agent]:
     first, second = job.lever(), job.lever()
@@ -222,7 +221,6 @@ def _two_exceptions(job: Job) -> list[Agent]:
 
     def one_after_the_other() -> None:
         die(job, first, 1)
-        time.sleep(1 - time.time() % 1)  # until the clock's next second: error files have whole ones
         die(job, second, 0)
 
     with_agent_stopped(agent, one_after_the_other)

@@ -13,7 +13,7 @@ from otlp_receiver import OtlpReceiver
 from tests.support.harness import DEAF, STAY, TIMEOUT_S, Act, Agent, free_port
 from tests.support.names import GROUP, STATUS, WORKER
 from tests.support.scenarios.expected import ONE_GOOD, TERMINATED, Expected, Generation
-from tests.support.scenarios.job import Job, end, scenario
+from tests.support.scenarios.job import Job, end, has, scenario
 
 
 def signalled(job: Job, number: signal.Signals, act: Act, options: Sequence[str] = ()) -> list[Agent]:
@@ -194,5 +194,6 @@ def _terminated_in_store_call(job: Job) -> list[Agent]:
         with connection:
             connection.settimeout(TIMEOUT_S)
             connection.recv(1)  # what it waits for an answer to
+            job.receive("the launcher's first record", has("torchelastic.agent.start"))
             agent.send_signal(signal.SIGTERM)
             return end(agent)
