@@ -16,7 +16,7 @@ endef
 INPUTS := pyproject.toml $(wildcard requirements/*.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast lint generate format bench chaos compat compat-torch-2.8 compat-torch-newest \
+.PHONY: help demo test test-fast coverage lint generate format bench chaos compat compat-torch-2.8 compat-torch-newest \
 	compat-otel compat-otel-fast canary nightly wheel release-check clean always
 
 help: ## list the targets
@@ -31,6 +31,12 @@ test: .venv/.installed ## all tests; those whose tools are absent are skipped an
 
 test-fast: .venv/.installed ## the tests that start no job
 	$(BIN)/python -m $(FAST) $(PYTEST_ARGS)
+
+coverage: .venv/.installed ## which lines the tests that start no job go through
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m $(FAST) $(PYTEST_ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
 
 lint: .venv/.installed ## style and strict types
 	$(BIN)/ruff check .

@@ -14,17 +14,19 @@ import pytest
 
 from otlp_receiver import OtlpReceiver
 from tests.support.credentials import Authority
+from tests.support.guard import judge, taken, watch
 from tests.support.harness import Harness
 from tests.support.said import Said
 from tests.support.scenarios.job import SCENARIOS
 from tests.support.scenarios.running import Run, Runs
 from torchelastic_otel._runtime import guard
 
-# A machine that is busy with other things is no failure.
+watch()
+# How long an example takes says how busy the machine is, and nothing else.
 hypothesis.settings.register_profile(
-    "untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    "tests", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
-hypothesis.settings.load_profile("untimed")
+hypothesis.settings.load_profile("tests")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -40,6 +42,15 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     if required and report.skipped and ".tools" in str(report.longrepr):
         report.outcome = "failed"
     return report
+
+
+@pytest.fixture(autouse=True)
+def _internal_errors(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test in which the guard held back an internal error that the test did not announce."""
+    taken()
+    yield
+    marks = request.node.iter_markers("internal_errors")
+    judge(taken(), [pattern for mark in marks for pattern in mark.args], pytest.fail)
 
 
 @pytest.fixture

@@ -87,7 +87,7 @@ def captured_pair(call: Callable[[], object]) -> tuple[list[tuple[object, ...]],
     return [told(r) for r in other], [told(r) for r in own]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     state=st.sampled_from(["INIT", "RUNNING", "SUCCEEDED", "FAILED"]),
     run_id=anything,

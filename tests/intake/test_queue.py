@@ -143,6 +143,7 @@ class Unspeakable(Unreadable):
     __repr__ = Unreadable.__str__
 
 
+@pytest.mark.internal_errors("translating an event: ValueError: no text")
 def test_broken_event_becomes_a_raw_record(held: Held, said: Said) -> None:
     """What cannot be translated arrives as text; its neighbours are as they were, and it is said once."""
     held.put("before")
@@ -155,6 +156,7 @@ def test_broken_event_becomes_a_raw_record(held: Held, said: Said) -> None:
     assert len(said.having("internal error")) == 1
 
 
+@pytest.mark.internal_errors("translating an event: RuntimeError: wrong")
 def test_broken_text_is_kept(held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever fails on the way, the text that torch wrote is in the raw record."""
 
@@ -172,6 +174,7 @@ def test_broken_text_is_kept(held: Held, monkeypatch: pytest.MonkeyPatch) -> Non
     ]
 
 
+@pytest.mark.internal_errors("recording a broken event: ValueError: no text")
 def test_event_that_cannot_even_be_shown(held: Held, said: Said) -> None:
     """It costs itself and nobody else."""
     held.put("before")
@@ -182,6 +185,7 @@ def test_event_that_cannot_even_be_shown(held: Held, said: Said) -> None:
     assert said.having("internal error")
 
 
+@pytest.mark.internal_errors("answering: ValueError: wrong")
 def test_question_that_fails_is_answered(held: Held, said: Said) -> None:
     """Whoever asks is not left waiting."""
 
@@ -194,6 +198,7 @@ def test_question_that_fails_is_answered(held: Held, said: Said) -> None:
     assert len(said.having("internal error")) == 1
 
 
+@pytest.mark.internal_errors("setting up telemetry: AttributeError")
 def test_telemetry_that_cannot_be_set_up(said: Said) -> None:
     """Said once; after that, recording and flushing cost nothing."""
     bridge = Bridge(cast(Providers, object()))

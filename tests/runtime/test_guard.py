@@ -88,6 +88,7 @@ def test_signal_during_submit_passes_through(usr1: Callable[[Any], None]) -> Non
         submit_event(Interrupted())
 
 
+@pytest.mark.internal_errors("bridges_own: ValueError")
 def test_exception_that_somebody_knows_as_the_hosts_passes_through(said: Said) -> None:
     """Its handler may be gone by then: who knows the host says what is its own, and nothing else passes."""
 
@@ -146,6 +147,7 @@ def test_what_is_no_error_passes_through(error: type[BaseException]) -> None:
         guarded(bridges_own)
 
 
+@pytest.mark.internal_errors("bridges_own: ValueError: wrong", "bridges_own: KeyError: 'wrong'")
 def test_own_errors_stay_here(usr1: Callable[[Any], None], said: Said) -> None:
     """They are said once per place and kind, with the promise that the job goes on."""
     usr1(hosts_handler)
@@ -161,6 +163,7 @@ def test_own_errors_stay_here(usr1: Callable[[Any], None], said: Said) -> None:
     assert "KeyError" in said.texts[1]
 
 
+@pytest.mark.internal_errors("bridges_own: ValueError: wrong")
 def test_own_error_after_a_handled_signal_stays_here(usr1: Callable[[Any], None], said: Said) -> None:
     """The signal's exception was caught by whoever expected it; what went wrong later is not the host's."""
     usr1(hosts_handler)
@@ -206,6 +209,7 @@ def test_said_once(said: Said) -> None:
     assert said.texts == ["first", "third"]
 
 
+@pytest.mark.internal_errors(r"place \d+: ValueError")
 def test_what_was_said_is_bounded(said: Said) -> None:
     """A program whose errors all differ fills neither the log nor the memory."""
     for number in range(5000):

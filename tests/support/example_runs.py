@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.guard import assert_none_in
+
 PROJECT = Path(__file__).parents[2]
 TIMEOUT_S = 180.0
 
@@ -38,6 +40,7 @@ def run(
         os.killpg(process.pid, signal.SIGKILL)
         out, err = process.communicate()
         pytest.fail(f"not ended in {TIMEOUT_S:g} s: {command}\n{out}\n{err}")
+    assert_none_in(err)
     return subprocess.CompletedProcess(command, process.returncode, out, err)
 
 

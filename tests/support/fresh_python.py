@@ -9,6 +9,7 @@ import textwrap
 from pathlib import Path
 
 import torchelastic_otel
+from tests.support.guard import assert_none_in
 
 SOURCES = str(Path(torchelastic_otel.__file__).parents[1])
 
@@ -16,7 +17,7 @@ SOURCES = str(Path(torchelastic_otel.__file__).parents[1])
 def run(script: str, *argv: str, **env: str) -> subprocess.CompletedProcess[str]:
     """Run a script in a fresh interpreter, with ``LOGLEVEL`` unset unless given."""
     base = {key: value for key, value in os.environ.items() if key not in ("LOGLEVEL", "PYTHONPATH")}
-    return subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(script), *argv],
         env=base | {"PYTHONPATH": SOURCES} | env,
         capture_output=True,
@@ -24,3 +25,5 @@ def run(script: str, *argv: str, **env: str) -> subprocess.CompletedProcess[str]
         timeout=300,
         check=False,
     )
+    assert_none_in(done.stderr)
+    return done

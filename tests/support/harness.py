@@ -33,6 +33,7 @@ import pytest
 
 from otlp_receiver import OtlpReceiver
 from tests.support.gates import Gate
+from tests.support.guard import assert_none_in
 from tests.support.recorded import Recorded
 
 Protocol = Literal["grpc", "http/protobuf"]
@@ -183,6 +184,9 @@ class Harness:
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
+        if error is None:
+            for agent in self._agents:
+                assert_none_in(agent.output)
 
     def _end_leftover(self, pid: int) -> None:
         # Workers have sessions of their own, and outlive a killed launcher.

@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 from otlp_receiver import OtlpReceiver
+from tests.support.guard import assert_none_in
 from torchelastic_otel._delivery.spool import orphans
 
 SOURCES = str(Path(__file__).parents[2] / "src")
@@ -72,6 +73,7 @@ class Node:
         """Run a script to its end; return its exit code and standard error."""
         process = self.start(script, endpoint, **env)
         _, err = process.communicate(timeout=TIMEOUT_S)
+        assert_none_in(err)
         return process.returncode, err
 
     def command(self, *arguments: str, endpoint: str = DEAD, **env: str) -> tuple[int, str]:
@@ -84,6 +86,7 @@ class Node:
             timeout=TIMEOUT_S,
             check=False,
         )
+        assert_none_in(done.stderr)
         return done.returncode, done.stdout + done.stderr
 
     def left(self) -> Counter[str]:

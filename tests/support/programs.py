@@ -25,6 +25,7 @@ from typing import TypeVar
 
 import pytest
 
+from tests.support.guard import assert_none_in
 from tests.support.harness import TIMEOUT_S, clean_environment
 
 Found = TypeVar("Found")
@@ -185,4 +186,5 @@ def python(code: str, **variables: str) -> str:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+    assert_none_in(done.stderr)
     return done.stdout

@@ -10,6 +10,7 @@ from collections import Counter
 
 from otlp_receiver import OtlpReceiver
 from tests.support.fresh_python import SOURCES
+from tests.support.guard import assert_none_in
 from tests.support.waiting import LONG_S
 
 PROTOCOLS = ["http/protobuf", "grpc"]
@@ -42,6 +43,7 @@ def run(script: str, endpoint: str, protocol: str = "http/protobuf", **env: str)
         timeout=2 * LONG_S,
         check=False,
     )
+    assert_none_in(done.stderr)
     return done.returncode, done.stderr
 
 

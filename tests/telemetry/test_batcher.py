@@ -184,6 +184,7 @@ def test_exporter_that_fails(exporter: Callable[[], Exporter], said: Said) -> No
     assert batcher.dropped == 4
 
 
+@pytest.mark.internal_errors("loading the logs exporter: ImportError: no such exporter")
 def test_exporter_that_cannot_be_loaded(said: Said) -> None:
     """Said once; what is queued is counted as lost, and flushing does not hang."""
 

@@ -42,6 +42,7 @@ def test_providers_flush_has_a_deadline() -> None:
     assert provider.flushes == 1
 
 
+@pytest.mark.internal_errors("flushing: ValueError: wrong")
 def test_providers_flush_that_raises(said: Said) -> None:
     """It counts as done, and the next one is tried again."""
     provider = Provider()

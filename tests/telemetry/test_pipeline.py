@@ -30,7 +30,7 @@ def record(
     }
     return subprocess.run(
         [sys.executable, "-c", RECORD.format(count=count, metadata=metadata, more=more)],
-        env={**clean, "NO_PROXY": "127.0.0.1", **environment},
+        env={**clean, "NO_PROXY": "127.0.0.1", "TORCHELASTIC_OTEL_EXIT_TIMEOUT": "60", **environment},
         capture_output=True,
         text=True,
         check=True,

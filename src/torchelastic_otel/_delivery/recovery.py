@@ -166,6 +166,8 @@ class Recovery:
                     spool.close()
                 if self.sent.stopped or self._stopping:
                     break
+        except SpoolError:
+            pass  # of the directory itself, which was said when this job could not have its own there
         except Exception as error:
             note_internal_error("sending what earlier jobs left", error)
         finally:

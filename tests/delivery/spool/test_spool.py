@@ -197,8 +197,9 @@ def test_closing_deletes_what_is_empty_and_keeps_what_is_not(directory: Path) ->
         Spool.open_existing(spool.path)
 
 
-def test_importing_the_spool_loads_neither_opentelemetry_nor_sqlite() -> None:
+def test_importing_the_spool_loads_neither_opentelemetry_nor_sqlite(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every torchrun imports it; few have something to deliver."""
+    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)  # coverage has a database of its own
     out = run_script(
         "print([name for name in ('opentelemetry', 'sqlite3', 'google.protobuf') if name in sys.modules])",
         ".",
