@@ -9,6 +9,7 @@ import contextlib
 import itertools
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .. import _contract as c
@@ -97,7 +98,7 @@ class Telemetry:
         if self._known_resource is None:
             from .resource import build_resource
 
-            self._known_resource = build_resource(self._environ, self._warn)
+            self._known_resource = build_resource(self._environ, self._warn, self._redaction)
         return self._known_resource
 
     def _declared(self) -> Providers:
@@ -184,6 +185,9 @@ class Telemetry:
         """Send a log record on its way."""
         record.body = self._redaction.text(record.body)
         record.attributes = self._redaction.attributes(record.attributes)
+        name = self._redaction.text(record.name)
+        if name != record.name:
+            record = replace(record, name=name)  # the engine goes on to count it by its own
         if self._logs is not None:
             self._logs.emit(record)
 
