@@ -237,7 +237,7 @@ def _in_class(character: int) -> str:
 def _disjoint(this: str, before: str, after: str, flags: int) -> bool:
     """Tell whether no character is of the class ``this`` and of one of the others.
 
-    All characters up to U+FFFF are tried. Classes such as \\w that share one beyond share one here, too.
+    All characters up to U+FFFF are tried. What words, digits and blanks share beyond, they share here, too.
     """
     if any(ord(character) > _LAST_TRIED for character in _named(this + before + after)):
         return False
