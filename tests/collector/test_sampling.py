@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections import Counter
 from collections.abc import Iterator
@@ -24,13 +25,11 @@ pytestmark = pytest.mark.e2e
 
 CLEAN = "pass"
 FAILS_AFTER_ANOTHER_HAS_ENDED = """
-import os, pathlib, sys, time
-done = pathlib.Path("done")
+import os, sys
 if os.environ["RANK"] == "0":
-    done.touch()
+    os.open("alive", os.O_WRONLY)
 else:
-    while not done.exists():
-        time.sleep(0.05)
+    open("alive").read()  # until the end of the process that has it open
     sys.exit(3)
 """
 RESTARTS = """
@@ -55,6 +54,7 @@ def sampled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jaeger]:
             collector([CONFIGS / name for name in stages], directory / "agent", settings)
         )
         harness = stack.enter_context(Harness(directory / "job"))
+        os.mkfifo(harness.directory / "alive")
         env = {"OTEL_EXPORTER_OTLP_ENDPOINT": agent.grpc_endpoint, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
 
         def start(run_id: str, script: Script, **options: int) -> list[Agent]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from tests.support.job_player import AGENT, GROUP, RENDEZVOUS, WORKER
-from tests.support.job_world import World
+from tests.support.job_player import AGENT, GROUP, RENDEZVOUS, WORKER, ns
+from tests.support.job_world import World, running, times
+from torchelastic_otel import _contract as c
 from torchelastic_otel._job import facts as f
 
 
@@ -30,3 +31,27 @@ def test_clock_that_is_set_back() -> None:
 def at_least_zero(value: object) -> bool:
     """Tell whether a value is a number that is not negative."""
     return isinstance(value, int | float) and value >= 0
+
+
+def test_waits_that_end_before_they_began() -> None:
+    """A join that failed, and the exit barrier: neither took a negative time."""
+    world = World()
+    world.start(100)
+    world.attempt(100)
+    world.tell(f.RendezvousEnded, 90, f.Raised("RendezvousTimeoutError", ""))
+    assert world.one(RENDEZVOUS).attributes["torchelastic.rendezvous.waited"] == 0
+    assert "after 0.0 s" in world.one(RENDEZVOUS).description
+    world.start(100)
+    world.tell(f.ExitBarrier, 100, ns(90))
+    world.end(101, "SUCCEEDED")
+    assert world.points(c.METRIC_EXIT_BARRIER_DURATION) == {None: 0}
+    assert world.all(AGENT)[-1].attributes["torchelastic.exit_barrier.duration"] == 0
+
+
+def test_launcher_has_not_ended_before_it_left_the_exit_barrier() -> None:
+    """What is heard last may have lasted."""
+    world = running()
+    world.die(10, {0: 0, 1: 0})
+    world.tell(f.ExitBarrier, 10, ns(310))
+    world.engine.close(None)
+    assert times(world.one(AGENT)) == (0, 310)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.support.job_player import AGENT, GROUP, STATUS, ns
+from tests.support.job_player import AGENT, GROUP, RENDEZVOUS, STATUS, WORKER, ns
 from tests.support.job_world import World, running, times
 from torchelastic_otel._job import facts as f
 from torchelastic_otel._job.identity import hash_trace_id
@@ -62,3 +62,40 @@ def test_jobs_side_by_side() -> None:
         assert span.context.trace_id == hash_trace_id(str(span.attributes["torchelastic.run_id"]))
     for record in world.records:
         assert record.trace_id == hash_trace_id(str(record.attributes["torchelastic.run_id"]))
+
+
+def test_job_that_another_one_takes_the_place_of_ends() -> None:
+    """One that events alone told of, and a launcher of the same run id; its spans do not stay open."""
+    world = World()
+    world.asks(0)
+    world.joined(1)
+    world.worker_event(2, "START", 0)
+    world.start(10)
+    assert world.output.counts == {AGENT: 1, RENDEZVOUS: 1, GROUP: 1, WORKER: 1}
+    assert times(world.ended[-1]) == (0, 2)
+    world.engine.close(None)
+    assert world.output.counts[AGENT] == len([s for s in world.output.started if s.name == AGENT]) == 2
+
+
+def test_launcher_that_starts_twice_ends_its_first_job() -> None:
+    """Torch makes one rendezvous handler for a launcher; a program may do as it likes."""
+    world = running()
+    world.number = 0
+    world.start(10)
+    assert world.output.counts == {AGENT: 1, RENDEZVOUS: 1, GROUP: 1, WORKER: 2}
+    world.join(10)
+    world.workers(12)
+    world.succeed(20)
+    assert [span.outcome for span in world.all(AGENT)] == [None, "succeeded"]
+
+
+def test_launcher_that_runs_stays_however_many_other_jobs_are_heard_of() -> None:
+    """Events of a hundred other jobs do not end it, and its own still find it."""
+    world = running()
+    for number in range(100):
+        world.run_id = f"run-{number}"
+        world.worker_event(5, "START", 0)
+    world.run_id = "r"
+    world.succeed(10)
+    agent = next(span for span in world.all(AGENT) if span.attributes["torchelastic.run_id"] == "r")
+    assert (agent.outcome, times(agent)) == ("succeeded", (0, 311))

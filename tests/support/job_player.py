@@ -14,6 +14,7 @@ from torchelastic_otel._job.output import Output
 
 S = 1_000_000_000
 T0 = 1_700_000_000 * S
+NOW = T0 + 123_456_789
 STATUS = torch_texts.STATUS
 AGENT, RENDEZVOUS = "torchelastic.agent", "torchelastic.rendezvous"
 GROUP, WORKER = "torchelastic.worker_group", "torchelastic.worker"
@@ -34,6 +35,16 @@ class Player:
         self.round = -1
 
     # What torch records
+
+    def record(self, event: str | Mapping[str, Any], thread: str | None = None) -> None:
+        """An event is recorded at ``NOW``, as text or by its fields."""
+        if isinstance(event, str):
+            self.engine.text(event, NOW, thread, None)
+        elif "node_state" in event:
+            self.engine.rendezvous_event(event, NOW, thread)
+        else:
+            fields = (event["name"], event["source"], event["timestamp"], event["metadata"])
+            self.engine.event(fields, NOW, None)
 
     def rendezvous(self, at: float, message: str, state: str = "RUNNING", **fields: Any) -> None:
         """Torch records a rendezvous event."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
+from tests.support import torch_texts
 from tests.support.job_player import AGENT, T0, WORKER, Player, S
 from tests.support.plain_output import PlainOutput, PlainSpan, Record, Series
 from torchelastic_otel._config.settings import Settings
@@ -92,3 +94,23 @@ def running(world: World | None = None, *, count: int = 2, **known: Any) -> Worl
     world.join(0)
     world.workers(2, count)
     return world
+
+
+def recorded(event: str | Mapping[str, Any], thread: str | None = None) -> Record:
+    """Return the record of an event that is recorded at ``NOW``, in a world that knows no job yet."""
+    world = World(settings=Settings(heartbeats="log"))
+    world.record(event, thread)
+    (record,) = world.records
+    return record
+
+
+def status_record(
+    state: str, source: str = "WORKER", /, *, inner: Mapping[str, Any] | None = None, **metadata: Any
+) -> Record:
+    """Return the record of an agent's or a worker's event, recorded as torch writes it."""
+    return recorded(json.dumps(torch_texts.status_event(state, source, inner, **metadata)))
+
+
+def rendezvous_record(thread: str | None = None, /, **fields: Any) -> Record:
+    """Return the record of a rendezvous event, recorded as torch writes it."""
+    return recorded(json.dumps(torch_texts.rendezvous_event(**fields)), thread)

@@ -27,6 +27,7 @@ class Record(NamedTuple):
     attributes: Attributes
     trace_id: int
     span_id: int
+    observed_ns: int
 
 
 class SpanEvent(NamedTuple):
@@ -149,7 +150,7 @@ class PlainOutput:
         trace_id, span_id = (record.span.trace_id, record.span.span_id) if record.span else (0, 0)
         known = (record.name, record.time_ns, record.severity, record.body, dict(record.attributes))
         if self._keep:
-            self.records.append(Record(*known, trace_id, span_id))
+            self.records.append(Record(*known, trace_id, span_id, record.observed_ns))
 
     def measure(
         self,

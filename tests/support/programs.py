@@ -108,7 +108,8 @@ class Program:
             if process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
                 pytest.fail(f"{self.command[0]} does not start:\n{self.output}")
-            time.sleep(0.05)  # it tells nobody when it is ready
+            with contextlib.suppress(subprocess.TimeoutExpired):  # it tells nobody when it is ready
+                process.wait(0.05)
 
     def kill(self) -> None:
         """End it as a power switch would: SIGKILL."""
@@ -169,7 +170,7 @@ def poll(ask: Callable[[], Found], enough: Callable[[Found], bool], what: str) -
             return found
         if time.monotonic() > deadline:
             pytest.fail(f"{what}: not in {TIMEOUT_S:g} s, only {found!r}")
-        time.sleep(0.1)
+        time.sleep(0.1)  # so as not to keep it busy with questions
 
 
 def python(code: str, **variables: str) -> str:

@@ -31,7 +31,7 @@ class _Logs:
         """Keep a record."""
         r = data.log_record
         known = (r.event_name, r.timestamp, r.severity_number.value, r.body, dict(r.attributes))
-        self.records.append(Record(*known, r.trace_id, r.span_id))
+        self.records.append(Record(*known, r.trace_id, r.span_id, r.observed_timestamp))
 
     def shutdown(self) -> None:
         """Do nothing."""

@@ -165,7 +165,8 @@ class Job:
 
     def left_exit_barrier(self, fact: f.ExitBarrier) -> None:
         """The agent has waited for the other nodes."""
-        waited_s = round((fact.end_ns - fact.time_ns) / 1e9, 3)
+        self.heard(fact.end_ns)
+        waited_s = round(max(0, fact.end_ns - fact.time_ns) / 1e9, 3)
         self._launcher.reached(c.STEP_BARRIER)
         self.agent.set({c.EXIT_BARRIER_DURATION: waited_s})
         self._measures.barrier(waited_s)

@@ -52,8 +52,8 @@ class Worker:
             self.ended_ns, self.outcome, self.description = time_ns, outcome, description
 
     def settle(self) -> None:
-        """End the span at the time the worker was seen ended."""
-        if self.ended_ns:
+        """End the span, once, at the time the worker was seen ended."""
+        if self.ended_ns and not self.span.ended:
             self.span.end(self.ended_ns, self.outcome, self.description)
 
 

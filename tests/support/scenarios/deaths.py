@@ -29,6 +29,8 @@ from tests.support.scenarios.expected import (
 from tests.support.scenarios.job import Job, end, has, scenario
 
 KILLED: Act = {"do": "kill", "signal": int(signal.SIGKILL)}
+CRASH = {"1.0": STAY, "1.1": EXIT_3, "2": STAY}
+"""An attempt in which one worker of the first node dies; the others wait to be stopped."""
 
 
 @scenario(
@@ -44,7 +46,7 @@ KILLED: Act = {"do": "kill", "signal": int(signal.SIGKILL)}
     what="A worker ends with exit code 3; the restart goes well.",
 )
 def _exit_code(job: Job) -> list[Agent]:
-    script = job.worker({"1.0": STAY, "1.1": EXIT_3}, {}, together=2)
+    script = job.worker(CRASH, {}, together=2)
     return end(job.torchrun(job.options(restarts=1), script))
 
 
@@ -56,7 +58,7 @@ def _exit_code(job: Job) -> list[Agent]:
     what="A worker ends with exit code 3 under `--max-restarts 0`.",
 )
 def _no_restarts(job: Job) -> list[Agent]:
-    return end(job.torchrun(job.options(), job.worker({"1.0": STAY, "1.1": EXIT_3}, together=2)))
+    return end(job.torchrun(job.options(), job.worker(CRASH, together=2)))
 
 
 @scenario(
@@ -70,7 +72,7 @@ def _no_restarts(job: Job) -> list[Agent]:
     what="A worker ends with exit code 3, and again after the only restart.",
 )
 def _used_up(job: Job) -> list[Agent]:
-    return end(job.torchrun(job.options(restarts=1), job.worker({"1.0": STAY, "1.1": EXIT_3}, together=2)))
+    return end(job.torchrun(job.options(restarts=1), job.worker(CRASH, together=2)))
 
 
 @scenario(
@@ -220,7 +222,7 @@ def _two_exceptions(job: Job) -> list[Agent]:
 
     def one_after_the_other() -> None:
         die(job, first, 1)
-        time.sleep(1 - time.time() % 1)  # error files tell whole seconds
+        time.sleep(1 - time.time() % 1)  # until the clock's next second: error files have whole ones
         die(job, second, 0)
 
     with_agent_stopped(agent, one_after_the_other)

@@ -36,29 +36,29 @@ class Job:
 
     Args:
         harness: starts launchers.
-        receiver: where all of it arrives.
-        env: variables that say so.
+        env: variables that say where to send.
         stack: ends with the scenario.
+        receiver: what listens there; None where that changes while the job runs.
         bridge: False for a run without the bridge.
     """
 
     def __init__(
         self,
         harness: Harness,
-        receiver: OtlpReceiver,
         env: Mapping[str, str],
         stack: ExitStack,
+        receiver: OtlpReceiver | None = None,
         *,
         bridge: bool = True,
     ) -> None:
         self.harness = harness
-        self.receiver = receiver
         self.bridge = bridge
         self.run_id = f"job-{os.urandom(6).hex()}"
         self.facts: dict[str, Any] = {}
         """What was true while it ran."""
         self._env = env
         self._stack = stack
+        self._receiver = receiver
         self._agents: list[Agent] = []
 
     # Starting
@@ -149,7 +149,8 @@ class Job:
 
     def receive(self, what: str, predicate: Callable[[OtlpReceiver], bool]) -> None:
         """Wait for telemetry; without the bridge there is none to wait for."""
-        if self.bridge and not self.receiver.wait(predicate, TIMEOUT_S):
+        assert self._receiver is not None
+        if self.bridge and not self._receiver.wait(predicate, TIMEOUT_S):
             pytest.fail(f"not received: {what}; {[agent.output for agent in self._agents]}")
 
     # Looking

@@ -134,7 +134,7 @@ def run_scenario(directory: Path, name: str, *, bridge: bool = True) -> Run:
         if found.collector:
             endpoints = stack.enter_context(relay(receiver, directory / "collector"))
             env["OTEL_EXPORTER_OTLP_ENDPOINT"] = endpoints[found.protocol]
-        job = Job(harness, receiver, env, stack, bridge=bridge)
+        job = Job(harness, env, stack, receiver, bridge=bridge)
         began_ns = time.time_ns()
         agents = found.run(job)
         ended_ns = time.time_ns()
