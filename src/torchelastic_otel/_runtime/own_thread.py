@@ -39,7 +39,9 @@ def as_own_thread() -> None:
     Instrumented HTTP and gRPC clients leave requests alone that are made in a context with these marks.
     """
     this_thread.own = True
-    from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, set_value
+    from opentelemetry import context
 
-    attach(set_value("suppress_http_instrumentation", True, None))
-    attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
+    # The API keeps this key private. "suppress_instrumentation" is what instrumentations used before it.
+    key = getattr(context, "_SUPPRESS_INSTRUMENTATION_KEY", "suppress_instrumentation")
+    for mark in ("suppress_http_instrumentation", "suppress_instrumentation", key):
+        context.attach(context.set_value(mark, True))

@@ -5,6 +5,7 @@ Import this after ``sdk_objects.import_trace_sdk``.
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -79,10 +80,10 @@ class RecordedSpan:
         span = self._span
         for name, event_ns, attributes in self._events:
             span.add_event(name, attributes, event_ns)
-        kept = getattr(span, "_events", None)
-        if self._dropped and kept is not None:
-            # The SDK has no public way to say how many events it never saw.
-            kept.dropped += self._dropped
+        if self._dropped:
+            # The SDK has no public way to say how many events it never saw. Without this it is not said.
+            with contextlib.suppress(AttributeError, TypeError):
+                span._events.dropped += self._dropped
         if outcome is not None:
             span.set_attribute(c.OUTCOME, self._redaction.text(outcome))
         if outcome == c.OUTCOME_FAILED:
