@@ -37,7 +37,7 @@ def test_a_span_that_hides_its_events_ends(events: Any) -> None:
     made._events = events  # type: ignore[attr-defined]  # the SDK's, not the API's
     ended: list[int | None] = []
     made.add_event = lambda *_: None  # type: ignore[method-assign]
-    made.end = ended.append  # type: ignore[method-assign]
+    made.end = ended.append  # type: ignore[method-assign, assignment]
     span = RecordedSpan(made, made.get_span_context(), 1, 1, Redaction())
     span.add_event("a", 1, {})
     span.add_event("b", 1, {})
