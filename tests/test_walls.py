@@ -58,6 +58,7 @@ STRANGERS = {
     "google": {"_delivery", "_commands"},
     "sqlite3": {"_delivery.spool"},
     "wrapt": {"_torch"},
+    "re2": {"_config.patterns"},
 }
 """Who may import a package: rooms, or modules by name. Others of the list are for nobody."""
 

@@ -158,3 +158,11 @@ def test_a_configuration_file_that_cannot_be_used(doctor: Doctor, receiver: Otlp
     assert found.code == 0
     assert found.says("configuration", "warning", "cannot be used", "or unset the variable")
     assert len(receiver.requests) == 3
+
+
+def test_how_long_redaction_takes(doctor: Doctor, receiver: OtlpReceiver) -> None:
+    """It is timed on long texts; without an expression there is nothing to time."""
+    found = doctor({**to(receiver.http_endpoint), "TORCHELASTIC_OTEL_REDACT": r"[\w.+-]+@[\w.-]+"})
+    assert found.code == 0
+    assert " ms for a text of 32768 characters." in found.check("redaction")[1]
+    assert doctor(to(receiver.http_endpoint)).checks("redaction") == []

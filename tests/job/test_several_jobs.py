@@ -99,3 +99,30 @@ def test_launcher_that_runs_stays_however_many_other_jobs_are_heard_of() -> None
     world.succeed(10)
     agent = next(span for span in world.all(AGENT) if span.attributes["torchelastic.run_id"] == "r")
     assert (agent.outcome, times(agent)) == ("succeeded", (0, 311))
+
+
+def test_one_job_more_than_are_kept_ends_none_that_is_heard_of() -> None:
+    """Of 65 that run, the one that was silent for longest makes room, however early others began."""
+    world = World()
+    for number in range(64):
+        world.start(number, run_id=f"run-{number}")
+    world.number = 1
+    world.tell(f.RendezvousStarted, 70)
+    world.number = 64
+    world.start(71, run_id="run-64")
+    assert [span.attributes["torchelastic.run_id"] for span in world.ended] == ["run-1"]
+    assert world.output.over == {"run-1"}
+
+
+def test_ended_jobs_make_room_first() -> None:
+    """Of those that events alone tell of, whose launchers nobody sees."""
+    world = World()
+    for number in range(64):
+        world.run_id = f"run-{number}"
+        world.worker_event(number, "START", 0)
+    world.event(70, "SUCCEEDED", run_id="run-40")
+    world.engine.settle(ns(1000))
+    ended = len(world.all(AGENT))
+    world.run_id = "run-64"
+    world.worker_event(1001, "START", 0)
+    assert (ended, len(world.all(AGENT))) == (1, 1)

@@ -102,6 +102,7 @@ class PlainOutput:
         self._keep = keep
         self._ids = itertools.count(1 << 32)
         self._run_ids: set[str] = set()
+        self.over: set[str] = set()
         self.started: list[PlainSpan] = []
         self.ended: list[PlainSpan] = []
         self.counts: Counter[str] = Counter()
@@ -177,6 +178,11 @@ class PlainOutput:
     def belongs_to(self, run_id: str) -> None:
         """Note a job of this process."""
         self._run_ids.add(run_id)
+        self.over.discard(run_id)
+
+    def job_ended(self, run_id: str) -> None:
+        """Note that the run id's jobs have ended."""
+        self.over.add(run_id)
 
     def begin_counts(self) -> None:
         """Note that the bridge's own counters begin."""

@@ -17,6 +17,7 @@ from torchelastic_otel._job import facts as f
 from torchelastic_otel._telemetry.flusher import Flusher
 from torchelastic_otel._telemetry.meter import Meter
 from torchelastic_otel._telemetry.metric_export import view_without_random
+from torchelastic_otel._telemetry.run_providers import OneProvider
 
 
 class Counts:
@@ -59,7 +60,7 @@ class Counter:
 
 def meter_of(counts: Counts) -> tuple[Meter, Flusher]:
     """Return a meter and what flushes it, once that is loaded."""
-    flusher = Flusher("test", lambda: counts)
+    flusher = Flusher("test", lambda: OneProvider(counts))
     flusher.wait_loaded(time.monotonic() + 60)
     return Meter(flusher), flusher
 

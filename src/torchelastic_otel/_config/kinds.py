@@ -5,12 +5,12 @@ Default and bounds come from the row of the table (``variables.py``).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Generic, TypeVar, cast
 
 from .._runtime.imports import entry_point_names, find_entry_point
 from .environment import Signal
+from .patterns import compile_pattern
 
 Refuse = Callable[[str, str], None]
 """Tells that a value is wrong, and what was expected."""
@@ -85,16 +85,23 @@ class Text(Kind[str]):
         return self.form
 
 
+HIDE_ALL = r"(?s).+"
+"""The expression that hides every text."""
+
+
 class Pattern(Text):
-    """A regular expression for what to hide. A wrong one hides all: nobody knows what it was to hide."""
+    """A regular expression for what to hide, which no text makes slow.
+
+    One that cannot be used hides all: nobody knows what it was to hide.
+    """
 
     def read(self, text: str, default: str, refuse: Refuse, signal: Signal | None) -> str:
         """Return the expression."""
         try:
-            re.compile(text)
-        except (re.error, RecursionError, OverflowError) as error:
+            compile_pattern(text)
+        except ValueError as error:
             refuse(text, f"{self.form} ({error})")
-            return r"(?s).+"
+            return HIDE_ALL
         return text
 
 

@@ -73,7 +73,7 @@ REDACT = Variable(
     section="package",
     instead="all texts are redacted",
     meaning="What it finds is replaced by `[redacted]` in every text that is kept or sent. "
-    "See [security](security.md).",
+    "Some need RE2: see [security](security.md).",
 )
 SPOOL_DIR = Variable(
     "TORCHELASTIC_OTEL_SPOOL_DIR",

@@ -27,6 +27,7 @@ from .._delivery.spool.files import check_directory
 from .._telemetry.resource import build_resource
 from .._version import __version__
 from .probe import Probes
+from .redaction import redaction_checks
 from .report import Check, Report
 from .settings import Redactor, effective_settings, oddities, read_the_rest
 
@@ -66,6 +67,7 @@ def examine(environ: Mapping[str, str]) -> Report:
         if ways and set(ways) == {"off"}:
             checks.append(_nothing_is_sent(disabled=disabled))
         checks += _spool(settings, environ)
+        checks += redaction_checks(settings.redact)
     checks += [Check("configuration", "warning", text) for text in dict.fromkeys(warnings)]
     redact = Redactor(environ)
     return Report(

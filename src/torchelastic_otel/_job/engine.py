@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from .. import _contract as c
@@ -46,7 +47,8 @@ class Engine:
         self._environ = environ
         self._hostname = hostname
         self._launched: OrderedDict[int, Job] = OrderedDict()
-        self._by_run: OrderedDict[str, Job] = OrderedDict()
+        self._by_run: dict[str, Job] = {}
+        self._order = itertools.count(1)
         self._names: set[str] = set()
         # A worker's own events belong under its own span; it is never a launcher of this job.
         self._in_worker = "TORCHELASTIC_RUN_ID" in environ and "LOCAL_RANK" in environ
@@ -82,19 +84,24 @@ class Engine:
             self._start(fact)
         job = self._launched.get(fact.job)
         if job is not None:
+            job.last_heard = next(self._order)
             read_fact(job, fact)
             if isinstance(fact, _HURRIED):
                 self._output.hurry()
-            self._forget_ended()
+            self._forget_ended(job)
 
     # Jobs
 
     def _start(self, fact: f.JobStarted) -> None:
         for job in list(self._launched.values()):
             # Torch says nothing when a job ends by a signal in a program that goes on.
-            if job.judged or len(self._launched) >= _MOST_JOBS:
+            if job.judged:
                 job.finish()
-                self._forget_ended()
+                self._forget_ended(job)
+        while len(self._launched) >= _MOST_JOBS:
+            job = _least_recently_heard(self._launched.values())
+            job.finish()
+            self._forget_ended(job)
         replaced = self._launched.pop(fact.job, None)
         if replaced is not None:
             replaced.finish()
@@ -112,9 +119,14 @@ class Engine:
         self._launched[fact.job] = job
         self._remember(job)
 
-    def _forget_ended(self) -> None:
+    def _forget_ended(self, heard: Job) -> None:
         for number in [number for number, job in self._launched.items() if job.ended]:
             del self._launched[number]
+        self._tell_ended(heard)
+
+    def _tell_ended(self, job: Job) -> None:
+        if job.ended and all(other.ended for other in self._jobs() if other.run_id == job.run_id):
+            self._output.job_ended(job.run_id)
 
     def _job_of(self, event: Event) -> Job | None:
         run_id = event.run_id or ""
@@ -143,12 +155,14 @@ class Engine:
         replaced = self._by_run.get(job.run_id)
         if replaced is not None and replaced not in launched:
             replaced.finish()
+        job.last_heard = next(self._order)
         self._by_run[job.run_id] = job
-        self._by_run.move_to_end(job.run_id)
         if len(self._by_run) > _MOST_JOBS:
             # Launchers that run stay: there are never as many of them.
-            oldest = next(run_id for run_id, known in self._by_run.items() if known not in launched)
-            self._by_run.pop(oldest).finish()
+            gone = _least_recently_heard(known for known in self._by_run.values() if known not in launched)
+            del self._by_run[gone.run_id]
+            gone.finish()
+            self._tell_ended(gone)
 
     def worker_contexts(self, number: int) -> dict[int, dict[str, str]]:
         """Return, by local rank, the environment variables that carry each worker's span context."""
@@ -164,7 +178,8 @@ class Engine:
         job = None if event.kind in (Kind.USER, Kind.UNPARSED) else self._job_of(event)
         if job is not None:
             read_event(job, event)
-            self._forget_ended()
+            job.last_heard = next(self._order)
+            self._forget_ended(job)
         else:
             event.span = self._context(event, span)
             self._output.emit(event)
@@ -206,6 +221,7 @@ class Engine:
         waits = False
         for job in self._jobs():
             job.tick(now_ns)
+            self._tell_ended(job)
             waits = waits or not job.no_span_waits
         return not waits
 
@@ -220,3 +236,8 @@ class Engine:
 
     def _jobs(self) -> list[Job]:
         return list(dict.fromkeys((*self._launched.values(), *self._by_run.values())))
+
+
+def _least_recently_heard(jobs: Iterable[Job]) -> Job:
+    """Return the job that may go: one that ended, else the one that was silent for longest."""
+    return min(jobs, key=lambda job: (not job.ended, job.last_heard))

@@ -62,6 +62,8 @@ class Job:
         self.run_id = run_id
         self.hooked = hooked
         self.ended = False
+        self.last_heard = 0
+        """Where it stands among the process's jobs by when they were last heard of."""
         self._records = Records(output, run_id, hostname, span_events=settings.span_events)
         self.agent: OpenSpan = output.start_span(
             c.SPAN_AGENT,

@@ -101,6 +101,9 @@ class Output(Protocol):
     def belongs_to(self, run_id: str) -> None:
         """Note a job of this process: while there is one alone, the bridge's own metrics are found by it."""
 
+    def job_ended(self, run_id: str) -> None:
+        """Note that no job of this run id runs any more; more may still be measured of it, or one begin."""
+
     def begin_counts(self) -> None:
         """Take the bridge's own counters at zero, so that the first loss is an increase."""
 

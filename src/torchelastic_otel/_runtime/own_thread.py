@@ -40,7 +40,7 @@ def as_own_thread() -> None:
     this_thread.own = True
     with importing:
         from opentelemetry import context
-    # Its own source calls this name temporary. Without it the key's text is what instrumentations look for.
+    # The API keeps this key private. "suppress_instrumentation" is what instrumentations used before it.
     key = getattr(context, "_SUPPRESS_INSTRUMENTATION_KEY", "suppress_instrumentation")
-    for name in ("suppress_http_instrumentation", key):
-        context.attach(context.set_value(name, True))
+    for mark in ("suppress_http_instrumentation", "suppress_instrumentation", key):
+        context.attach(context.set_value(mark, True))

@@ -11,12 +11,13 @@ from .exporters import load_exporter
 from .metric_export import metric_exporter, view_without_random
 
 if TYPE_CHECKING:
-    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.metrics.export import MetricReader
     from opentelemetry.sdk.resources import Resource
 
     from .._config.exporters import ExporterPlan
     from .._delivery.outbox import Outbox
+    from .run_providers import OneProvider, RunProviders
 
 _EXPORT_TIMEOUT_MS = 30_000
 
@@ -27,8 +28,10 @@ def own_meter_provider(
     environ: Mapping[str, str],
     warn: Callable[[str], None],
     resource: Resource,
-) -> MeterProvider:
-    """Make the provider; this imports the metrics SDK, the dearest part of it.
+) -> OneProvider | RunProviders:
+    """Make what provides meters; this imports the metrics SDK, the dearest part of it.
+
+    Each run id has a provider, except where something reads metrics by itself: it knows of one alone.
 
     Args:
         plans: exporters of metrics.
@@ -40,24 +43,34 @@ def own_meter_provider(
     from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
 
+    from .run_providers import OneProvider, RunProviders
+
     # Left to read these itself, the SDK raises for wrong ones.
     exemplars = sdk_objects.exemplar_filter_from_env(environ, warn)
-    readers: list[MetricReader] = []
-    for plan in plans:
-        exporter: Any
-        if plan.otlp is not None and outbox is not None:
-            exporter = metric_exporter(outbox.keep_metrics, warn)
-        else:
-            exporter = load_exporter(plan, warn)
-        if isinstance(exporter, MetricReader):
-            readers.append(exporter)
-        elif exporter is not None:
-            # The interval is the flusher's: the reader's own timer would go on in forked workers.
-            readers.append(PeriodicExportingMetricReader(exporter, math.inf, _EXPORT_TIMEOUT_MS))
-    return MeterProvider(
-        metric_readers=readers,
-        resource=resource,
-        exemplar_filter=exemplars,
-        shutdown_on_exit=False,
-        views=[view_without_random()],
-    )
+
+    def make(readers: Sequence[MetricReader]) -> MeterProvider:
+        return MeterProvider(
+            metric_readers=readers,
+            resource=resource,
+            exemplar_filter=exemplars,
+            shutdown_on_exit=False,
+            views=[view_without_random()],
+        )
+
+    made = [
+        metric_exporter(outbox.keep_metrics, warn)
+        if plan.otlp is not None and outbox is not None
+        else load_exporter(plan, warn)
+        for plan in plans
+    ]
+    ways: list[Any] = [way for way in made if way is not None]
+    if not any(isinstance(way, MetricReader) for way in ways):
+        return RunProviders(ways, make, outbox)
+    # The interval is the flusher's: the reader's own timer would go on in forked workers.
+    readers = [
+        way
+        if isinstance(way, MetricReader)
+        else PeriodicExportingMetricReader(way, math.inf, _EXPORT_TIMEOUT_MS)
+        for way in ways
+    ]
+    return OneProvider(make(readers))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from .._runtime.otel_api import is_real
+
 if TYPE_CHECKING:
     from opentelemetry._logs import LoggerProvider
     from opentelemetry.metrics import MeterProvider
@@ -25,8 +27,7 @@ def global_providers() -> Providers:
     from opentelemetry import _logs, metrics, trace
 
     def real(provider: Any) -> Any:
-        name = type(provider).__name__.lower()
-        return None if "proxy" in name or name.startswith("noop") else provider
+        return provider if is_real(provider) else None
 
     return Providers(
         real(trace.get_tracer_provider()),

@@ -12,17 +12,22 @@ from .._config.resource import attribute_items, is_pair, resource_attributes, us
 from .._config.sdk_variables import RESOURCE_ATTRIBUTES, RESOURCE_DETECTORS
 from .._runtime.guard import say_once
 from .._values import clean_text
+from .redaction import Redaction
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
 
 
-def build_resource(environ: Mapping[str, str], warn: Warn | None = None) -> Resource:
+def build_resource(
+    environ: Mapping[str, str], warn: Warn | None = None, redaction: Redaction | None = None
+) -> Resource:
     """Return the resource: ``resource_attributes``, the SDK's own, and those of the user's detectors.
 
     Detectors are named in ``OTEL_EXPERIMENTAL_RESOURCE_DETECTORS``; what they find stands unless the user
     says otherwise. They may be slow (the SDK gives each 5 s): call this on a thread that may wait. What is
-    wrong in the variables is one warning each, through ``warn`` or else in this package's log.
+    wrong in the variables is one warning each, through ``warn`` or else in this package's log. ``redaction``
+    hides what must not leave the process; the id that this package makes up for it stays, since it tells
+    processes apart.
     """
     from opentelemetry.sdk.resources import Resource
 
@@ -36,7 +41,12 @@ def build_resource(environ: Mapping[str, str], warn: Warn | None = None) -> Reso
     if str(base.attributes.get("service.name", "")).startswith("unknown_service"):
         merged["service.name"] = ours["service.name"]
     merged["service.instance.id"] = ours["service.instance.id"]
-    return Resource({name: _cleaned(value) for name, value in merged.items()}, base.schema_url)
+    attributes = {name: _cleaned(value) for name, value in merged.items()}
+    if redaction is not None:
+        attributes = redaction.attributes(attributes)
+        if "service.instance.id" not in users_attributes(environ):
+            attributes["service.instance.id"] = ours["service.instance.id"]
+    return Resource(attributes, base.schema_url)
 
 
 def _cleaned(value: Any) -> Any:

@@ -5,6 +5,7 @@ Import this after ``sdk_objects.import_trace_sdk``.
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -58,11 +59,11 @@ class RecordedSpan:
         self.ended = False
 
     def add_event(self, name: str, time_ns: int, attributes: Mapping[str, AttributeValue]) -> None:
-        """Keep a span event; of more than the limit, the newest."""
+        """Keep a span event; of more than the limit, the newest. What its attributes hide is hidden."""
         events = self._events
         if len(events) == events.maxlen:
             self._dropped += 1
-        events.append((name, time_ns, attributes))
+        events.append((self._redaction.text(name), time_ns, attributes))
 
     def set(self, attributes: Mapping[str, AttributeValue]) -> None:
         """Set attributes."""
@@ -86,12 +87,12 @@ class RecordedSpan:
         span = self._span
         for name, event_ns, attributes in self._events:
             span.add_event(name, attributes, event_ns)
-        kept: Any = getattr(span, "_events", None)
-        if self._dropped and hasattr(kept, "dropped"):
-            # The SDK has no public way to say how many events it never saw.
-            kept.dropped += self._dropped
+        if self._dropped:
+            # The SDK has no public way to say how many events it never saw. Without this it is not said.
+            with contextlib.suppress(AttributeError, TypeError):
+                span._events.dropped += self._dropped
         if outcome is not None:
-            span.set_attribute(c.OUTCOME, outcome)
+            span.set_attribute(c.OUTCOME, self._redaction.text(outcome))
         if outcome == c.OUTCOME_FAILED:
             span.set_status(Status(StatusCode.ERROR, self._redaction.text(clean_text(description))))
         elif outcome == c.OUTCOME_SUCCEEDED:
@@ -135,7 +136,7 @@ class Spans:
         self._ids.span_id = span_id
         try:
             span = self.tracer.start_span(
-                name,
+                self._redaction.text(name),
                 context_of(_context_of_parent(parent)),
                 attributes=self._redaction.attributes(clean_all(attributes)),
                 links=[Link(link.context)] if link is not None else (),

@@ -9,6 +9,7 @@ import contextlib
 import itertools
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .. import _contract as c
@@ -82,7 +83,9 @@ class Telemetry:
         self._meter = self._make_meter(
             given.meter_provider or found.meter_provider or declared.meter_provider
         )
-        self._run_ids: set[str] = set()
+        self._first_run_id: str | None = None
+        self._several = False
+        self._running: set[str] = set()
         self._told_counts: dict[tuple[str, str, str], int] = {}
 
     # Set-up
@@ -98,7 +101,7 @@ class Telemetry:
         if self._known_resource is None:
             from .resource import build_resource
 
-            self._known_resource = build_resource(self._environ, self._warn)
+            self._known_resource = build_resource(self._environ, self._warn, self._redaction)
         return self._known_resource
 
     def _declared(self) -> Providers:
@@ -145,7 +148,7 @@ class Telemetry:
         if self.disabled:
             return None
         if provider is not None:
-            return Meter(self._flush_too("metrics", provider))
+            return Meter(self._flush_too("metrics", provider, _one_provider))
         plans, outbox = self._ways_out.of_metrics()
         if not plans:
             return None
@@ -158,8 +161,10 @@ class Telemetry:
         self._flushers.append(flusher)
         return Meter(flusher)
 
-    def _flush_too(self, name: str, provider: object) -> Flusher:
-        flusher = Flusher(name, lambda: provider)
+    def _flush_too(
+        self, name: str, provider: object, adapt: Callable[[object], object] = lambda provider: provider
+    ) -> Flusher:
+        flusher = Flusher(name, lambda: adapt(provider))
         self._flushers.append(flusher)
         return flusher
 
@@ -186,6 +191,9 @@ class Telemetry:
         record.name = self._redaction.text(record.name)
         record.body = self._redaction.text(record.body)
         record.attributes = self._redaction.attributes(record.attributes)
+        name = self._redaction.text(record.name)
+        if name != record.name:
+            record = replace(record, name=name)  # the engine goes on to count it by its own
         if self._logs is not None:
             self._logs.emit(record)
 
@@ -227,12 +235,24 @@ class Telemetry:
 
     def belongs_to(self, run_id: str) -> None:
         """Note a job of this process: while there is one alone, the bridge's own metrics are found by it."""
-        self._run_ids.add(run_id)
+        if self._first_run_id is None:
+            self._first_run_id = run_id
+        self._several = self._several or run_id != self._first_run_id
+        self._running.add(run_id)
+        if self._meter is not None:
+            self._meter.begin(self._redaction.text(run_id))
+
+    def job_ended(self, run_id: str) -> None:
+        """Let the series of its jobs go once they have arrived; redacted, several run ids may be one."""
+        self._running.discard(run_id)
+        shown = self._redaction.text(run_id)
+        if self._meter is not None and shown not in map(self._redaction.text, self._running):
+            self._meter.end(shown)
 
     @property
     def run_id(self) -> str:
         """The run id of this process's job, "" where it has none or several."""
-        return next(iter(self._run_ids)) if len(self._run_ids) == 1 else ""
+        return "" if self._several else self._first_run_id or ""
 
     def begin_counts(self) -> None:
         """Take the bridge's own counters at zero, so that the first loss is an increase."""
@@ -287,3 +307,9 @@ class Telemetry:
         """Export no more metrics by itself: another one takes over."""
         for flusher in self._flushers:
             flusher.end()
+
+
+def _one_provider(provider: object) -> object:
+    from .run_providers import OneProvider
+
+    return OneProvider(provider)

@@ -8,6 +8,7 @@ import sys
 from .._intake.lifecycle import bridge
 from .._job import facts as f
 from .._job.identity import TraceIdentity, format_traceparent
+from .._runtime.otel_api import is_real
 
 _LONGEST_WAIT_S = 1.0
 
@@ -47,4 +48,4 @@ def _others_decide() -> bool:
         return True
     # The bridge's own thread may be importing it at this moment: then nobody else has set it up.
     get_provider = getattr(sys.modules.get("opentelemetry.trace"), "get_tracer_provider", None)
-    return get_provider is not None and "proxy" not in type(get_provider()).__name__.lower()
+    return get_provider is not None and is_real(get_provider())
