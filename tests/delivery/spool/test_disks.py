@@ -103,7 +103,7 @@ def test_a_read_only_directory_is_refused(tmp_path: Path) -> None:
     for attempt in (
         lambda: Spool.create(directory / "new", 1 << 20, {}),
         lambda: Spool.create(directory / "spool", 1 << 20, {}),
-        lambda: Spool.open_existing(path),
+        lambda: open_store(path),
     ):
         try:
             attempt()

@@ -1,16 +1,23 @@
 """What is recorded and not delivered yet, on the node's disk: one SQLite file per process."""
 
-from .files import SpoolError, default_directory, directory_of, on_network_filesystem
+from .files import SpoolError, UnreadableError, default_directory, directory_of, on_network_filesystem
 from .items import Destination, Item, assemble, assemble_readable, destination_of, fitting
-from .orphans import make_room, orphans
-from .spool import Held, Spool
+from .orphans import Closed, make_room, open_store, orphans
+from .spool import Spool
+from .sqlite import DamagedError, ForeignError
+from .store import UNREADABLE, Held
 
 __all__ = [
+    "UNREADABLE",
+    "Closed",
+    "DamagedError",
     "Destination",
+    "ForeignError",
     "Held",
     "Item",
     "Spool",
     "SpoolError",
+    "UnreadableError",
     "assemble",
     "assemble_readable",
     "default_directory",
@@ -19,5 +26,6 @@ __all__ = [
     "fitting",
     "make_room",
     "on_network_filesystem",
+    "open_store",
     "orphans",
 ]
