@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Literal
 from ..._runtime.guard import say_once
 from . import files
 from .files import SpoolError, StoreLock
+from .log import log_of, mended
 from .spool import Spool
 from .sqlite import DamagedError, ForeignError
 
@@ -62,10 +64,66 @@ def open_store(path: Path) -> Spool | None:
     if owner is None:
         return None
     try:
-        return Spool.take_over(path, owner)
+        return _opened(path, owner)
     except BaseException:
         owner.release()
         raise
+
+
+def _opened(path: Path, owner: StoreLock) -> Spool:
+    """Open a store whose lock is ``owner``, with all that its log holds."""
+    files.check_files(path)
+    log = mended(path)
+    if log is None:
+        return Spool.take_over(path, owner)
+    try:
+        return _opened_with(log, path, owner)
+    except OSError as error:
+        why = files.reason(error)
+        raise SpoolError(f"{path} has a damaged log, and cannot be copied ({why}).") from error
+
+
+def _opened_with(log: bytes, path: Path, owner: StoreLock) -> Spool:
+    """Open a store of which ``log`` is the whole log; as it is, it is set aside.
+
+    If nothing can be read with that log, then without the last of it, as SQLite would.
+    """
+    what, aside = f"The log of {path} is damaged.", files.aside(path)
+    spool = _copied(path, log)
+    if spool is None:
+        for old, new in zip(files.parts(path), files.parts(aside), strict=True):
+            if files.is_there(old):
+                shutil.copy2(old, new)
+        say_once(f"spool {path}", f"{what} {aside} is a copy of it; the last of it cannot be read.")
+        return Spool.take_over(path, owner)
+    refusal = files.set_aside(path)
+    if refusal:
+        spool.discard()
+        raise SpoolError(f"{what} It cannot be renamed ({refusal}).")
+    owner.release(remove=True)
+    say_once(f"spool {path}", f"{what} It is now {aside}, and what can be read goes on in {spool.path}.")
+    return spool
+
+
+def _copied(path: Path, log: bytes) -> Spool | None:
+    """Open a copy of a store with another log; None if nothing can be read of it."""
+    copy, lock = files.new_store(path.parent)
+    try:
+        files.make_file(copy)
+        shutil.copyfile(path, copy)
+        files.make_file(log_of(copy))
+        log_of(copy).write_bytes(log)
+        spool = Spool.take_over(copy, lock)
+    except BaseException as error:
+        files.delete(copy)
+        lock.release(remove=True)
+        if isinstance(error, DamagedError):
+            return None
+        raise
+    if spool.damage and not spool.left():
+        spool.discard()
+        return None
+    return spool
 
 
 def _adopt(path: Path, closed: list[Closed]) -> Spool | None:
@@ -79,7 +137,7 @@ def _adopt(path: Path, closed: list[Closed]) -> Spool | None:
             owner.release(remove=True)
             return None
         try:
-            spool = Spool.take_over(path, owner)
+            spool = _opened(path, owner)
         except DamagedError as error:
             refusal = files.set_aside(path)
             owner.release(remove=not refusal)
