@@ -130,7 +130,10 @@ class Outbox:
 
         Returns as soon as an attempt fails: what is in a spool need not hold up the end of a process.
         """
-        return self._waiting.flush(deadline)
+        done = self._waiting.flush(deadline)
+        if not done:
+            self._keeper.settle()
+        return done
 
     def wait_loaded(self, deadline: float) -> None:
         """Wait until the sender is loaded, at most until ``deadline`` (``time.monotonic`` seconds)."""

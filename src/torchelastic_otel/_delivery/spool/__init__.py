@@ -1,6 +1,13 @@
 """What is recorded and not delivered yet, on the node's disk: one SQLite file per process."""
 
-from .files import SpoolError, UnreadableError, default_directory, directory_of, on_network_filesystem
+from .files import (
+    SpoolError,
+    UnreadableError,
+    default_directory,
+    directory_of,
+    leave_to_parent,
+    on_network_filesystem,
+)
 from .items import Destination, Item, assemble, assemble_readable, destination_of, fitting
 from .orphans import Closed, make_room, open_store, orphans
 from .spool import Spool
@@ -24,6 +31,7 @@ __all__ = [
     "destination_of",
     "directory_of",
     "fitting",
+    "leave_to_parent",
     "make_room",
     "on_network_filesystem",
     "open_store",

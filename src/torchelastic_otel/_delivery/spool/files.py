@@ -290,6 +290,12 @@ class StoreLock:
             del _mine[self._key]
 
 
+def leave_to_parent() -> None:
+    """In a forked child: give up the locks of all the parent's stores, which else outlive it."""
+    for lock in list(_mine.values()):
+        lock.disown()
+
+
 def _locked(path: Path) -> int:
     """Return a descriptor of ``path`` that holds its lock, -1 if another process does."""
     while True:

@@ -67,13 +67,20 @@ class Spool:
         return Counter(self._store.drops)
 
     @classmethod
-    def create(cls, directory: Path, max_bytes: int, destinations: Mapping[str, Destination]) -> Spool:
+    def create(
+        cls,
+        directory: Path,
+        max_bytes: int,
+        destinations: Mapping[str, Destination],
+        lost: Mapping[str, int] | None = None,
+    ) -> Spool:
         """Make a store for this process in ``directory``.
 
         Args:
             directory: made if it is not there; refused if others could put files there.
             max_bytes: bound of the items' bytes.
             destinations: where each signal is to go.
+            lost: how many items of others went for it, by signal; they are counted with its own.
         """
         files.prepare_directory(directory)
         path, owner = files.new_store(directory)
@@ -88,7 +95,9 @@ class Spool:
             files.delete(path)
             owner.release(remove=True)
             raise
-        return cls(Store(path, database, max_bytes, destinations), owner)
+        store = Store(path, database, max_bytes, destinations)
+        store.drops.update(lost or {})
+        return cls(store, owner)
 
     @classmethod
     def create_in_memory(cls, max_bytes: int) -> Spool:
@@ -263,6 +272,19 @@ class Spool:
         with self._mine() as store:
             if store.database is not None:
                 store.database.checkpoint()
+
+    def release_if_empty(self) -> bool:
+        """Delete the file if nothing is left in it; whoever still asks for items of it finds none."""
+        with self._mine() as store:
+            if store.left or store.damage or store.database is None:
+                return False
+            store.database.close()
+            files.delete(store.path)
+            store.database, store.max_bytes = None, 0
+            if self._owner is not None:
+                self._owner.release(remove=True)
+                self._owner = None
+            return True
 
     def close(self) -> None:
         """Give the store up; its files go if nothing is left in it.

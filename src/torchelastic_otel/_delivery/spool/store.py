@@ -330,6 +330,7 @@ class Store:
                 tables.set_dropped(self.drops.total()),
             ]
         )
+        self.drops.update(disk.drops)
         self.path, self.database, self.destinations = disk.path, disk.database, disk.destinations
         self.max_bytes = disk.max_bytes
         for run in runs:
