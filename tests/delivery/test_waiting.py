@@ -9,7 +9,8 @@ from collections.abc import Callable
 import pytest
 
 from torchelastic_otel._delivery.backoff import Backoff
-from torchelastic_otel._delivery.disk_or_memory import Kept
+from torchelastic_otel._delivery.disk_or_memory import Kept, Store
+from torchelastic_otel._delivery.memory import Memory
 from torchelastic_otel._delivery.spool import Spool
 from torchelastic_otel._delivery.waiting import Waiting
 
@@ -17,14 +18,14 @@ LONG_S = 20.0
 
 
 @pytest.fixture
-def memory() -> Spool:
+def memory() -> Memory:
     """A store in memory."""
-    return Spool.create_in_memory(1 << 20)
+    return Memory(1 << 20)
 
 
-def kept(spool: Spool, *numbers: int) -> list[Kept]:
-    """Return items of ``spool``."""
-    return [Kept(spool, number) for number in numbers]
+def kept(store: Store, *numbers: int) -> list[Kept]:
+    """Return items of ``store``."""
+    return [Kept(store, number) for number in numbers]
 
 
 def soon() -> float:
@@ -46,7 +47,7 @@ def in_thread(function: Callable[[], bool]) -> Callable[[], bool]:
     return result
 
 
-def test_items_come_in_order_and_stay_until_they_are_removed(memory: Spool) -> None:
+def test_items_come_in_order_and_stay_until_they_are_removed(memory: Memory) -> None:
     """As many as are asked for; a process that ends in between still has them in the line."""
     waiting = Waiting(9)
     assert waiting.add(kept(memory, 1, 2, 3)) == []
@@ -56,7 +57,7 @@ def test_items_come_in_order_and_stay_until_they_are_removed(memory: Spool) -> N
     assert waiting.next(2, 0.0) == kept(memory, 3)
 
 
-def test_a_request_has_items_of_one_spool(memory: Spool, spool: Spool) -> None:
+def test_a_request_has_items_of_one_spool(memory: Memory, spool: Spool) -> None:
     """Where the disk refused for a while, some are in memory and some are not."""
     waiting = Waiting(9)
     waiting.add(kept(spool, 1))
@@ -66,7 +67,7 @@ def test_a_request_has_items_of_one_spool(memory: Spool, spool: Spool) -> None:
     assert [waiting.left(in_memory=where) for where in (True, False, None)] == [1, 2, 3]
 
 
-def test_memory_has_a_bound_and_the_disk_has_its_own(memory: Spool, spool: Spool) -> None:
+def test_memory_has_a_bound_and_the_disk_has_its_own(memory: Memory, spool: Spool) -> None:
     """The oldest in memory are handed back; what is on a disk is not even counted."""
     waiting = Waiting(2)
     assert waiting.add(kept(spool, 1, 2, 3, 4)) == []
@@ -74,7 +75,7 @@ def test_memory_has_a_bound_and_the_disk_has_its_own(memory: Spool, spool: Spool
     assert waiting.left() == 6
 
 
-def test_who_hurries_waits_for_no_others(memory: Spool) -> None:
+def test_who_hurries_waits_for_no_others(memory: Memory) -> None:
     """The delay is for what comes later, again."""
     waiting = Waiting(9)
     waiting.add(kept(memory, 1))
@@ -82,7 +83,7 @@ def test_who_hurries_waits_for_no_others(memory: Spool) -> None:
     assert waiting.next(9, delay_s=LONG_S * 1000) == kept(memory, 1)
 
 
-def test_an_item_can_take_the_place_of_all(memory: Spool) -> None:
+def test_an_item_can_take_the_place_of_all(memory: Memory) -> None:
     """Those are handed back, and gone for who waits for them."""
     waiting = Waiting(9)
     waiting.add(kept(memory, 1, 2))
@@ -93,7 +94,7 @@ def test_an_item_can_take_the_place_of_all(memory: Spool) -> None:
     assert waiting.flush(soon())
 
 
-def test_a_flush_ends_when_all_is_gone_or_an_attempt_failed(memory: Spool) -> None:
+def test_a_flush_ends_when_all_is_gone_or_an_attempt_failed(memory: Memory) -> None:
     """And at once where nothing is sent any more."""
     waiting = Waiting(9)
     waiting.add(kept(memory, 1, 2))
@@ -110,7 +111,7 @@ def test_a_flush_ends_when_all_is_gone_or_an_attempt_failed(memory: Spool) -> No
     assert waiting.flush(soon())
 
 
-def test_a_flush_does_not_wait_for_the_back_off(memory: Spool) -> None:
+def test_a_flush_does_not_wait_for_the_back_off(memory: Memory) -> None:
     """Only what the server asked for is waited for, and who flushes is told that this is no attempt."""
     waiting, backoff = Waiting(9), Backoff()
     waiting.add(kept(memory, 1))
@@ -121,7 +122,7 @@ def test_a_flush_does_not_wait_for_the_back_off(memory: Spool) -> None:
     assert turn.is_alive()
 
 
-def test_what_waits_is_counted_once(memory: Spool) -> None:
+def test_what_waits_is_counted_once(memory: Memory) -> None:
     """However many attempts fail."""
     waiting = Waiting(9)
     waiting.add(kept(memory, 1, 2))

@@ -108,7 +108,7 @@ class Outbox:
             return
         kept = self._keeper.keep_last_metrics(request)
         replaced = self._waiting.replace(kept)
-        self._remove([old for old in replaced if old.spool is not kept.spool])
+        self._remove([old for old in replaced if old.store is not kept.store])
 
     def keep_open_span(self, span_id: str, encoded: Sequence[Encoded]) -> None:
         """Keep what is known of a span that has not ended, in case that this process is killed."""
@@ -159,7 +159,7 @@ class Outbox:
         if self._sender is None:
             self._without_sender(kept)
             return
-        spool = kept[0].spool
+        spool = kept[0].store
         try:
             items = spool.load([each.id for each in kept])
             kept, items = _fitting(kept, items)
@@ -179,8 +179,8 @@ class Outbox:
 
     def _without_sender(self, kept: list[Kept]) -> None:
         """Keep what is on disk for a process that can send it."""
-        spool = kept[0].spool
-        if spool.in_memory:
+        spool = kept[0].store
+        if kept[0].in_memory:
             self._drop(kept, "no_exporter", "its exporter could not be made")
             return
         say_once(
@@ -196,7 +196,7 @@ class Outbox:
             answer,
             Circumstances(
                 own=True,
-                in_memory=kept[0].spool.in_memory,
+                in_memory=kept[0].in_memory,
                 count=count,
                 taken_before=self.counts["exported", ""] > 0,
             ),
@@ -248,7 +248,7 @@ class Outbox:
         self._done(waiting)
 
     def _hold(self, kept: list[Kept], reason: str, message: str) -> None:
-        spool = kept[0].spool
+        spool = kept[0].store
         advice = (
             "it takes nothing that old; let it (Loki: reject_old_samples_max_age, "
             "Prometheus: out_of_order_time_window)"
@@ -280,9 +280,9 @@ class Outbox:
 
     def _remove(self, kept: list[Kept]) -> None:
         """Remove items from their spools."""
-        for spool in {id(each.spool): each.spool for each in kept}.values():
+        for store in {id(each.store): each.store for each in kept}.values():
             try:
-                spool.remove([each.id for each in kept if each.spool is spool])
+                store.remove([each.id for each in kept if each.store is store])
             except SpoolError as error:
                 say_once("spool remove", f"{error} What was sent may be sent again.")
 

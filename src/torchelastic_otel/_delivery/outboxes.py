@@ -52,8 +52,7 @@ class Outboxes:
             if "LOCAL_RANK" not in os.environ:  # workers leave what others left to launchers
                 self._recovery = Recovery(directory, self._destinations, self._senders)
         self._keeper = DiskOrMemory(
-            None if directory is None else lambda: self._open(directory),
-            lambda: Spool.create_in_memory(_MEMORY_BYTES),
+            None if directory is None else lambda: self._open(directory), _MEMORY_BYTES
         )
 
     def __iter__(self) -> Iterator[Outbox]:

@@ -38,7 +38,7 @@ class Waiting:
         with self._changed:
             self._line.extend(kept)
             self._came += len(kept)
-            excess = self._over_the_bound() if kept and kept[0].spool.in_memory else []
+            excess = self._over_the_bound() if kept and kept[0].in_memory else []
             self._changed.notify()
         return excess
 
@@ -55,7 +55,7 @@ class Waiting:
         """Take out of the line what memory is not to hold; what is on a disk stays."""
         if len(self._line) <= self._max_in_memory:
             return []
-        in_memory = [kept for kept in self._line if kept.spool.in_memory]
+        in_memory = [kept for kept in self._line if kept.in_memory]
         excess = in_memory[: max(0, len(in_memory) - self._max_in_memory)]
         gone = set(excess)
         left = [kept for kept in self._line if kept not in gone]
@@ -90,7 +90,7 @@ class Waiting:
     def left(self, *, in_memory: bool | None = None) -> int:
         """Return how many wait; of those in memory, or on disk, if that is said."""
         with self._changed:
-            return sum(in_memory in (None, kept.spool.in_memory) for kept in self._line)
+            return sum(in_memory in (None, kept.in_memory) for kept in self._line)
 
     # The thread that sends
 
@@ -106,7 +106,7 @@ class Waiting:
             self._changed.wait_for(lambda: len(self._line) >= most or self._hurried > self._gone, delay_s)
             found: list[Kept] = []
             for kept in self._line:
-                if kept.spool is not self._line[0].spool or len(found) >= most:
+                if kept.store is not self._line[0].store or len(found) >= most:
                     break
                 found.append(kept)
             return found
