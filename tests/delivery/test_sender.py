@@ -104,25 +104,25 @@ def test_header_that_cannot_be_sent_holds_and_is_not_quoted(receiver: OtlpReceiv
         target_of(receiver.http_endpoint, "http/protobuf"), headers=(("authorization", "secret\n"),)
     )
     answer = send_to(target)
-    assert answer.kind == "held"
+    assert answer.kind == "shut"
     assert "InvalidHeader" in answer.message
     assert "secret" not in answer.message
 
 
 @each_protocol
-def test_refused_connection_is_to_be_retried(protocol: Protocol) -> None:
+def test_refused_connection_reaches_nobody(protocol: Protocol) -> None:
     """The message says what happened, without the path, which may hold secrets."""
     answer = send_to(target_of(f"http://127.0.0.1:{free_port()}/secret", protocol))
-    assert answer.kind == "retry"
+    assert answer.kind == "unreachable"
     assert "refused" in answer.message
     assert "secret" not in answer.message
 
 
 @each_protocol
-def test_unknown_host_is_to_be_retried(protocol: Protocol) -> None:
+def test_unknown_host_reaches_nobody(protocol: Protocol) -> None:
     """Names come and go with what they name."""
     answer = send_to(target_of("http://nowhere.invalid:4317", protocol))
-    assert answer.kind == "retry"
+    assert answer.kind == "unreachable"
     assert answer.message
 
 
@@ -152,10 +152,10 @@ def test_nothing_is_sent_without_time(receiver: OtlpReceiver, protocol: Protocol
 
 @each_protocol
 def test_connection_that_is_cut_is_to_be_retried(protocol: Protocol) -> None:
-    """Before anything was answered."""
+    """Before anything was answered; gRPC calls it no connection until both sides have said something."""
     with raw_server(lambda connection: connection.recv(1)) as address:
         answer = send_to(target_of(f"http://{address}", protocol))
-    assert answer.kind == "retry"
+    assert answer.kind == ("unreachable" if protocol == "grpc" else "retry")
     assert answer.message
 
 
@@ -180,7 +180,7 @@ def test_grpc_server_that_comes_back_is_found_at_once() -> None:
     senders = [make_sender("logs", target), make_sender("traces", target)]
     for _ in range(4):
         for sender in senders:
-            assert sender.send(b"", LONG_S).kind == "retry"
+            assert sender.send(b"", LONG_S).kind == "unreachable"
 
     class Accepting(grpc.GenericRpcHandler):  # type: ignore[misc]
         def service(self, details: Any) -> Any:
@@ -202,8 +202,14 @@ def test_proxy_that_lets_nobody_through_holds(monkeypatch: pytest.MonkeyPatch) -
     with raw_server(answer_with(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n")) as address:
         monkeypatch.setenv("HTTPS_PROXY", f"http://{address}")
         answer = send_to(target_of("https://collector.invalid", "http/protobuf"))
-    assert answer.kind == "held"
+    assert answer.kind == "shut"
     assert "407" in answer.message
+
+
+def test_proxy_that_is_not_there_reaches_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is behind it."""
+    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{free_port()}")
+    assert send_to(target_of("https://collector.invalid", "http/protobuf")).kind == "unreachable"
 
 
 def test_proxy_that_is_broken_is_to_be_retried(monkeypatch: pytest.MonkeyPatch) -> None:

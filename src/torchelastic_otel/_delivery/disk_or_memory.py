@@ -28,6 +28,10 @@ class Store(Protocol):
     def path(self) -> Path:
         """Where it is, for messages."""
 
+    @property
+    def in_memory(self) -> bool:
+        """Whether it ends with the process."""
+
     def scope(self, signal: str, header: bytes) -> int:
         """Return the id of a header."""
 
@@ -74,7 +78,7 @@ class Kept:
     @property
     def in_memory(self) -> bool:
         """Whether it ends with the process."""
-        return isinstance(self.store, Memory)
+        return self.store.in_memory
 
 
 class DiskOrMemory:

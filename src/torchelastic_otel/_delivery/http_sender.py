@@ -38,6 +38,10 @@ class HttpSender(OneAttempt):
         self._responses = Responses(signal)
         self._request_error = requests.exceptions.RequestException
         self._tls_error = requests.exceptions.SSLError
+        self._connection_errors = (
+            urllib3.exceptions.NewConnectionError,
+            urllib3.exceptions.ConnectTimeoutError,
+        )
         provided = provided_credentials(target, requests.Session)
         self._session = provided or requests.Session()
         # One time for connecting and waiting together. A third party's session may only know numbers.
@@ -96,14 +100,21 @@ class HttpSender(OneAttempt):
         cause = _innermost(error)
         words = one_line(f"{type(cause).__name__}: {cause}")
         if isinstance(error, self._tls_error) and not isinstance(cause, _CUT_TLS):
-            return Answer("held", words)
+            return Answer("shut", words)
         tunnel = _TUNNEL_REFUSED.search(words)
-        if tunnel and http_kind(int(tunnel[1])) == "held":
-            return Answer("held", words)
+        if tunnel and http_kind(int(tunnel[1])) == "shut":
+            return Answer("shut", words)
         if isinstance(error, self._request_error) and isinstance(error, ValueError):
             # requests quotes what it does not like, and that may be a credential.
-            return Answer("held", f"{type(error).__name__}: no request can be made for this endpoint")
-        return Answer("retry", words)
+            return Answer("shut", f"{type(error).__name__}: no request can be made for this endpoint")
+        return Answer("unreachable" if self._had_no_connection(error) else "retry", words)
+
+    def _had_no_connection(self, error: BaseException) -> bool:
+        """Tell whether there was nobody to send anything to, be it a proxy."""
+        inner = (getattr(error, "reason", None), getattr(error, "original_error", None), *error.args)
+        return isinstance(error, self._connection_errors) or any(
+            isinstance(each, BaseException) and self._had_no_connection(each) for each in inner
+        )
 
     def close(self) -> None:
         """Close the session's connections."""

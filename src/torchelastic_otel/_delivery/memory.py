@@ -17,6 +17,7 @@ class Memory:
     """
 
     path = Path("memory")
+    in_memory = True
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
