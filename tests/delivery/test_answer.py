@@ -27,7 +27,7 @@ from tests.support.sending import (
 )
 from torchelastic_otel._config.environment import Signal
 from torchelastic_otel._config.otlp_variables import Protocol
-from torchelastic_otel._delivery.answer import Answer
+from torchelastic_otel._delivery.answer import PROTOBUF, Answer
 from torchelastic_otel._delivery.sender import make_sender
 
 each_signal = pytest.mark.parametrize("signal", SIGNALS)
@@ -40,19 +40,28 @@ each_protocol = pytest.mark.parametrize("protocol", PROTOCOLS)
         (200, "delivered"),
         (202, "delivered"),
         (204, "delivered"),
-        (301, "held"),
-        (302, "held"),
-        (307, "held"),
+        (301, "shut"),
+        (302, "shut"),
+        (307, "shut"),
         (400, "rejected"),
-        (401, "held"),
-        (403, "held"),
+        (401, "shut"),
+        (402, "shut"),
+        (403, "shut"),
         (404, "unsupported"),
         (405, "unsupported"),
-        (407, "held"),
+        (406, "shut"),
+        (407, "shut"),
         (408, "retry"),
+        (409, "rejected"),
+        (410, "unsupported"),
         (413, "rejected"),
+        (415, "shut"),
+        (421, "shut"),
         (422, "rejected"),
-        (429, "retry"),
+        (425, "retry"),
+        (429, "busy"),
+        (431, "shut"),
+        (451, "shut"),
         (500, "retry"),
         (502, "retry"),
         (503, "retry"),
@@ -78,8 +87,8 @@ def test_http_status_says_what_became_of_it(receiver: OtlpReceiver, status: int,
         ("DEADLINE_EXCEEDED", "retry"),
         ("NOT_FOUND", "rejected"),
         ("ALREADY_EXISTS", "rejected"),
-        ("PERMISSION_DENIED", "held"),
-        ("RESOURCE_EXHAUSTED", "retry"),
+        ("PERMISSION_DENIED", "shut"),
+        ("RESOURCE_EXHAUSTED", "busy"),
         ("FAILED_PRECONDITION", "rejected"),
         ("ABORTED", "retry"),
         ("OUT_OF_RANGE", "retry"),
@@ -87,7 +96,7 @@ def test_http_status_says_what_became_of_it(receiver: OtlpReceiver, status: int,
         ("INTERNAL", "retry"),
         ("UNAVAILABLE", "retry"),
         ("DATA_LOSS", "retry"),
-        ("UNAUTHENTICATED", "held"),
+        ("UNAUTHENTICATED", "shut"),
     ],
 )
 def test_grpc_status_says_what_became_of_it(receiver: OtlpReceiver, code: str, kind: str) -> None:
@@ -129,11 +138,44 @@ def test_partial_success_in_json_is_counted(receiver: OtlpReceiver) -> None:
     assert send(receiver, "http/protobuf") == Answer("delivered", "no", rejected=2)
 
 
-@pytest.mark.parametrize("content_type", ["application/json", "application/x-protobuf", "text/html"])
-def test_delivered_with_an_answer_that_nobody_can_read(receiver: OtlpReceiver, content_type: str) -> None:
-    """The status has decided."""
-    receiver.respond(headers={"Content-Type": content_type}, body=b"<html>\xff ok")
+@pytest.mark.parametrize("status", [200, 202])
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        ("text/html; charset=utf-8", b"<!DOCTYPE html><title>Sign in</title>"),
+        ("text/plain", b"It works!"),
+        ("application/x-protobuf", b"<html>\xff"),
+        ("application/json", b"<html>"),
+        ("application/json", b'"ok"'),
+        ("application/json", b"[]"),
+        ("application/json", b'{"partialSuccess": 1}'),
+        ("", b"\n <p>"),
+        ("application/octet-stream", b"ok"),
+    ],
+)
+def test_page_of_something_else_is_no_delivery(
+    receiver: OtlpReceiver, status: int, content_type: str, body: bytes
+) -> None:
+    """A portal, a start page, a wrong port: whatever the status, it took nothing."""
+    receiver.respond(status=status, headers={"Content-Type": content_type}, body=body)
+    answer = send(receiver, "http/protobuf")
+    assert answer.kind == "foreign"
+    assert f"HTTP {status}" in answer.message
+    assert content_type.partition(";")[0] in answer.message
+
+
+@pytest.mark.parametrize("status", [200, 202, 204])
+@pytest.mark.parametrize("content_type", ["text/html", "text/plain", "application/json", PROTOBUF, ""])
+def test_response_may_be_empty(receiver: OtlpReceiver, status: int, content_type: str) -> None:
+    """That is an OTLP response which says nothing, whatever a server's default type is."""
+    receiver.respond(status=status, headers={"Content-Type": content_type}, body=b"")
     assert send(receiver, "http/protobuf") == Answer("delivered")
+
+
+def test_page_that_is_long_is_not_told_whole(receiver: OtlpReceiver) -> None:
+    """Its beginning says what it is."""
+    receiver.respond(headers={"Content-Type": "text/html"}, body=b"<p>no</p>" * 10_000)
+    assert len(send(receiver, "http/protobuf").message) < 200
 
 
 @each_protocol
@@ -211,7 +253,7 @@ def test_age_that_is_called_an_internal_error_is_late(receiver: OtlpReceiver) ->
 def test_door_that_is_shut_is_no_matter_of_age(receiver: OtlpReceiver, protocol: Protocol) -> None:
     """Whatever words are used."""
     receiver.respond(status=401, grpc_status="UNAUTHENTICATED", message="token out of bounds")
-    assert send(receiver, protocol).kind == "held"
+    assert send(receiver, protocol).kind == "shut"
 
 
 def test_grpc_message_that_is_too_large_is_rejected(receiver: OtlpReceiver) -> None:
@@ -232,7 +274,7 @@ def test_redirect_is_not_followed(receiver: OtlpReceiver, status: int) -> None:
         location = f"{elsewhere.http_endpoint}/v1/logs"
         receiver.respond(status=status, headers={"Location": f"{location}?token=secret"})
         answer = send(receiver, "http/protobuf", HEADERS="authorization=secret")
-        assert answer == Answer("held", f"HTTP {status}, redirected to {location}")
+        assert answer == Answer("shut", f"HTTP {status}, redirected to {location}")
         assert elsewhere.requests == []
 
 
@@ -258,7 +300,8 @@ def test_retry_after_is_read(receiver: OtlpReceiver, status: int, value: str, se
     """Seconds or a date; never negative, and never more than an hour."""
     receiver.respond(status=status, headers={"Retry-After": value})
     answer = send(receiver, "http/protobuf")
-    assert (answer.kind, answer.retry_after_s) == ("retry", seconds)
+    assert answer.retry_after_s == seconds
+    assert answer.kind == ("busy" if status == 429 or seconds is not None else "retry")
 
 
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York"])
@@ -277,9 +320,16 @@ def test_retry_after_a_date_to_come(
     assert 0 < seconds <= 1000
 
 
+@pytest.mark.parametrize("status", [302, 401, 403, 404])
+def test_retry_after_is_read_whatever_is_refused(receiver: OtlpReceiver, status: int) -> None:
+    """A server may ask to be left alone for any reason that may pass."""
+    receiver.respond(status=status, headers={"Retry-After": "7"})
+    assert send(receiver, "http/protobuf").retry_after_s == 7.0
+
+
 @each_protocol
-def test_only_what_is_retried_has_a_time_for_it(receiver: OtlpReceiver, protocol: Protocol) -> None:
-    """To come again would change nothing about the rest."""
+def test_what_is_wrong_with_the_data_has_no_time(receiver: OtlpReceiver, protocol: Protocol) -> None:
+    """To come again would change nothing about it."""
     receiver.respond(
         status=400,
         headers={"Retry-After": "7"},
@@ -315,4 +365,5 @@ def test_retry_info_is_read(
     """Never negative, and never more than an hour."""
     receiver.respond(grpc_status=code, grpc_metadata=metadata)
     answer = send(receiver, "grpc")
-    assert (answer.kind, answer.retry_after_s) == ("retry", seconds)
+    assert answer.retry_after_s == seconds
+    assert answer.kind == ("busy" if code == "RESOURCE_EXHAUSTED" or seconds is not None else "retry")

@@ -30,7 +30,7 @@ def keeper_in(directory: Path, max_bytes: int = MANY_BYTES, memory_bytes: int = 
     def opened() -> Spool:
         return Spool.create(directory, max_bytes, {}, make_room(directory, max_bytes))
 
-    return DiskOrMemory(opened, lambda: Spool.create_in_memory(memory_bytes))
+    return DiskOrMemory(opened, memory_bytes)
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def keep(
 
 def read(kept: list[Kept]) -> list[bytes]:
     """Return what is where it is said to be kept."""
-    return [item.payload for each in kept for item in each.spool.load([each.id])]
+    return [item.payload for each in kept for item in each.store.load([each.id])]
 
 
 def test_what_went_to_memory_is_on_the_disk_once_that_takes_again(
@@ -67,7 +67,7 @@ def test_what_went_to_memory_is_on_the_disk_once_that_takes_again(
     """And who knew where it was still finds it: gone, held or neither."""
     first = keep(keeper, b"a", b"b", b"c", b"d", header=b"one")
     keeper.keep_open_span("traces", "1", Encoded(b"two", [b"span"]))
-    spool = first[0].spool
+    spool = first[0].store
     assert spool.in_memory
     spool.remove([first[0].id])
     spool.hold([first[1].id], "why")
@@ -75,7 +75,7 @@ def test_what_went_to_memory_is_on_the_disk_once_that_takes_again(
     keeper.settle()
     assert not spool.in_memory
     second = keep(keeper, b"e", header=b"two")
-    assert second[0].spool is spool
+    assert second[0].store is spool
     assert read([*first, *second]) == [b"b", b"c", b"d", b"e"]
     assert [each.there for each in first] == [False, True, True, True]
     assert "kept in memory" in said.texts[0]
@@ -96,11 +96,11 @@ def test_the_disk_is_tried_again_though_nothing_is_recorded(
     monkeypatch.setattr(disk_or_memory, "_DISK_AGAIN_S", 0.01)
     keeper = keeper_in(shut)
     kept = keep(keeper, b"a")
-    assert kept[0].spool.in_memory
+    assert kept[0].in_memory
     shut.chmod(0o700)
     assert said.wait("can be written again")
-    assert not kept[0].spool.in_memory
-    kept[0].spool.remove([kept[0].id])
+    assert not kept[0].in_memory
+    kept[0].store.remove([kept[0].id])
     keeper.retire()
     assert names(shut) == set()
 
@@ -111,19 +111,19 @@ KEEPS_AND_DIES = (
 from torchelastic_otel._delivery.disk_or_memory import DiskOrMemory
 from torchelastic_otel._delivery.encoding import Encoded
 keeper = DiskOrMemory(
-    lambda: Spool.create(directory / "spool", 1 << 30, {}), lambda: Spool.create_in_memory(1 << 20)
+    lambda: Spool.create(directory / "spool", 1 << 30, {}), 1 << 20
 )
 def keep(number):
     return keeper.keep("logs", Encoded(b"h", [b"%06d" % number * 200]), 1, ())[0]
 number = 0
 (directory / "ballast").write_bytes(bytes(600_000))
-while not keep(number).spool.in_memory:
+while not keep(number).in_memory:
     number += 1
 for number in range(number + 1, number + 20):
     keep(number)
 os.unlink(directory / "ballast")
 keeper.settle()
-assert not keep(number + 1).spool.in_memory
+assert not keep(number + 1).in_memory
 print(number + 2, flush=True)
 os.kill(os.getpid(), 9)
 """
@@ -175,21 +175,21 @@ def test_a_spool_that_is_empty_goes_when_another_takes_its_place(directory: Path
     def may_write(size):
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
     keeper = DiskOrMemory(
-        lambda: Spool.create(directory, 1 << 20, {}), lambda: Spool.create_in_memory(1 << 20)
+        lambda: Spool.create(directory, 1 << 20, {}), 1 << 20
     )
     def keep():
         return keeper.keep("logs", Encoded(b"h", [bytes(5000)]), 1, ())[0]
     kept = keep()
-    first = kept.spool.path
+    first = kept.store.path
     may_write(1000)
     other = keep()
-    assert other.spool.in_memory and not kept.spool.in_memory
+    assert other.in_memory and not kept.in_memory
     may_write(resource.RLIM_INFINITY)
-    kept.spool.remove([kept.id])
+    kept.store.remove([kept.id])
     keeper.settle()
-    assert not other.spool.in_memory and other.there
-    print([path.name for path in directory.glob("*.spool")] == [other.spool.path.name], first.exists())
-    print(kept.spool.load([kept.id]), kept.spool.remove([kept.id]), kept.there)
+    assert not other.in_memory and other.there
+    print([path.name for path in directory.glob("*.spool")] == [other.store.path.name], first.exists())
+    print(kept.store.load([kept.id]), kept.store.remove([kept.id]), kept.there)
     """
     assert run_script(script, directory) == "True False\n[] 0 False\n"
 
@@ -198,20 +198,20 @@ def test_settling_puts_all_in_one_file(directory: Path) -> None:
     """What SQLite's log holds is lost with a bit of it."""
     keeper = keeper_in(directory)
     (kept,) = keep(keeper, bytes(5000))
-    log = kept.spool.path.with_name(kept.spool.path.name + "-wal")
+    log = kept.store.path.with_name(kept.store.path.name + "-wal")
     assert log.stat().st_size > 5000
     keeper.settle()
     assert log.stat().st_size == 0
-    assert kept.spool.path.stat().st_size > 5000
+    assert kept.store.path.stat().st_size > 5000
     keeper.retire()
 
 
 def test_without_a_disk_memory_is_all_there_is() -> None:
     """Nothing is tried."""
-    keeper = DiskOrMemory(None, lambda: Spool.create_in_memory(MANY_BYTES))
+    keeper = DiskOrMemory(None, MANY_BYTES)
     (kept,) = keep(keeper, b"a")
     keeper.settle()
-    assert kept.spool.in_memory
+    assert kept.in_memory
     keeper.retire()
     assert read(keep(keeper, b"b")) == [b"b"]
 
@@ -222,7 +222,7 @@ def test_a_forked_child_gives_up_the_locks_of_all_stores(directory: Path) -> Non
     script = """
     from torchelastic_otel._delivery.disk_or_memory import DiskOrMemory
     from torchelastic_otel._delivery.encoding import Encoded
-    keeper = DiskOrMemory(lambda: Spool.create(directory, 1 << 20, {}), lambda: None)
+    keeper = DiskOrMemory(lambda: Spool.create(directory, 1 << 20, {}), 1 << 20)
     keeper.keep("logs", Encoded(b"h", [b"new"]), 1, ())
     recovering = list(orphans(directory))
     if os.fork() == 0:

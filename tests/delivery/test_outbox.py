@@ -6,7 +6,7 @@ import pytest
 
 from otlp_receiver import OtlpReceiver
 from tests.support.harness import free_port
-from tests.support.node import ALL, DEAD, MANY, TIMEOUT_S, Node, heard, names
+from tests.support.node import ALL, DEAD, MANY, TIMEOUT_S, Node, go_on, heard, names
 
 
 def test_a_healthy_backend_gets_everything_and_the_spool_is_empty(node: Node, receiver: OtlpReceiver) -> None:
@@ -87,9 +87,12 @@ def test_a_door_that_is_shut_loses_nothing(node: Node, receiver: OtlpReceiver, s
 
 
 def test_a_refused_batch_does_not_block_those_behind_it(node: Node, receiver: OtlpReceiver) -> None:
-    """400 is final: counted, said with the server's words; what comes later is delivered."""
+    """400 is final where others are taken: said with the server's words; what comes later is delivered."""
+    script = "record('first')\nflush(5)\nhear()\nrecord('bad')\nflush(5)\nhear()\nrecord('good')"
+    process = node.start(script, receiver.http_endpoint)
+    heard(process)
     receiver.respond(status=400, message="no such field")
-    process = node.start("record('bad')\nflush(5)\nhear()\nrecord('good')", receiver.http_endpoint)
+    go_on(process)
     heard(process)
     receiver.respond()
     _, err = process.communicate("go on\n", timeout=TIMEOUT_S)
@@ -107,22 +110,22 @@ def test_partial_success_is_read(node: Node, receiver: OtlpReceiver) -> None:
 
 
 def test_a_backend_without_logs_is_said_once_and_left_alone(node: Node, receiver: OtlpReceiver) -> None:
-    """404: said by name of the signal, nothing kept, nothing sent any more."""
+    """404: said by name of the signal, and nothing sent any more; what was recorded before is kept."""
     receiver.respond(status=404)
     script = "record('a')\nflush(5)\nrecord('b')\nflush(5)\nrecord('c')"
     _, err = node.run(script, receiver.http_endpoint)
     assert err.count("takes no log records") == 1
     assert len([request for request in receiver.requests if request.signal == "logs"]) == 1
-    assert node.files() == []
+    assert node.left() == {"logs": 1}
 
 
 def test_records_that_are_too_old_stay_and_are_said(node: Node, receiver: OtlpReceiver) -> None:
-    """Refused for lateness: kept, said with what to set, and not tried again and again."""
+    """Refused for lateness: kept, said with what to set, and not tried again each by itself."""
     receiver.respond(status=400, message="entry too far behind, entry timestamp is 3h ago")
     _, err = node.run(f"{MANY}\nflush(5)\nflush(5)", receiver.http_endpoint)
     assert "reject_old_samples_max_age" in err
     assert node.left() == {"logs": 300}
-    assert len(receiver.requests) == 1
+    assert len(receiver.requests) < 60
 
 
 def test_at_the_bound_the_oldest_goes(node: Node, receiver: OtlpReceiver) -> None:

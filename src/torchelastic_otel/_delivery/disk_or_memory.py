@@ -22,13 +22,18 @@ _DISK_AGAIN_S = 10.0
 class Kept:
     """Where an item is kept until it is delivered."""
 
-    spool: Spool
+    store: Spool
     id: int
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether it ends with the process."""
+        return self.store.in_memory
 
     @property
     def there(self) -> bool:
         """Whether it still is: at a bound the oldest go."""
-        return self.spool.has(self.id)
+        return self.store.has(self.id)
 
 
 class DiskOrMemory:
@@ -38,12 +43,12 @@ class DiskOrMemory:
 
     Args:
         open_spool: opens the spool on disk; None to do without.
-        memory: opens one in memory.
+        memory_bytes: bound of what is kept in memory.
     """
 
-    def __init__(self, open_spool: Callable[[], Spool] | None, memory: Callable[[], Spool]) -> None:
+    def __init__(self, open_spool: Callable[[], Spool] | None, memory_bytes: int) -> None:
         self._open = open_spool
-        self._make_memory = memory
+        self._memory_bytes = memory_bytes
         self._lock = threading.Lock()
         self._spools: list[Spool] = []  # the last one takes what is recorded now
         self._gone_drops: Counter[str] = Counter()  # of those that were given up
@@ -92,7 +97,7 @@ class DiskOrMemory:
                 except SpoolError as error:
                     self._refused(error)
             if not self._spools or not self._spools[-1].in_memory:
-                self._spools.append(self._make_memory())
+                self._spools.append(Spool.create_in_memory(self._memory_bytes))
             return _kept(self._spools[-1], action)
 
     def _to_disk(self, *, at_once: bool = False) -> None:

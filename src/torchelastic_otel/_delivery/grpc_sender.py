@@ -16,6 +16,9 @@ from .attempt import OneAttempt, user_agent
 from .credentials import channel_credentials
 from .encoding import service_names
 
+# Texts of gRPC's, of which the code alone says less. Without them nothing is taken for granted: it is tried
+# again, each signal by itself.
+_UNREACHABLE = re.compile(r"failed to connect|resol", re.IGNORECASE)
 _TLS_ERROR = re.compile(r"SSL_ERROR_SSL|Hostname Verification Check failed|is not in peer certificate")
 
 
@@ -77,7 +80,7 @@ class GrpcSender(OneAttempt):
     def _attempt(self, payload: bytes, timeout_s: float) -> Answer:
         self._channel = channel = self._channel or self._open_channel()
         export = channel.unary_unary(self._method)
-        return self._responses.delivered(export(payload, timeout=timeout_s, metadata=self._metadata))
+        return self._responses.taken(export(payload, timeout=timeout_s, metadata=self._metadata))
 
     def _failure(self, error: Exception) -> Answer:
         if not isinstance(error, self._rpc_error):
@@ -93,7 +96,9 @@ class GrpcSender(OneAttempt):
             # A new one connects at once.
             self.close()
             if _TLS_ERROR.search(words):
-                return replace(answer, kind="held", retry_after_s=None)
+                return replace(answer, kind="shut")
+            if _UNREACHABLE.search(words):
+                return replace(answer, kind="unreachable")
         return answer
 
     def close(self) -> None:

@@ -52,8 +52,18 @@ class Run:
 
     @property
     def size(self) -> int:
-        """Bytes of all its items: also of those that are gone, for they go with the last."""
-        return sum(self.sizes)
+        """Bytes of the items that are left."""
+        return sum(self.sizes) - sum(self.sizes[number - self.first] for number in self.gone)
+
+    def remove(self, ids: Iterable[int]) -> int:
+        """Take items that are left out of it; return how many bytes they had."""
+        size = self.size
+        self.gone.update(ids)
+        for number in ids:
+            self.held.pop(number, None)
+            if self.payloads is not None:
+                self.payloads[number - self.first] = b""
+        return size - self.size
 
 
 class Runs:
@@ -63,7 +73,7 @@ class Runs:
         self._runs: dict[int, Run] = {}
         self._firsts: list[int] = []  # in order; may have some that are gone
         self.bytes = 0
-        """Of all runs."""
+        """Of all items that are left."""
 
     def __iter__(self) -> Iterator[Run]:
         for first in list(self._firsts):
@@ -76,6 +86,14 @@ class Runs:
         self._runs[run.first] = run
         insort(self._firsts, run.first)
         self.bytes += run.size
+
+    def remove(self, run: Run, ids: Iterable[int]) -> int:
+        """Forget items of a run, which may be all; return how many bytes they had."""
+        freed = run.remove(ids)
+        self.bytes -= freed
+        if not run.left:
+            self.discard(run)
+        return freed
 
     def discard(self, run: Run) -> None:
         """Forget a run, with all that is left of it."""

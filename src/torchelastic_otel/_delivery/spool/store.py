@@ -276,14 +276,12 @@ class Store:
         statements, finished, count = list(self._unwritten), [], 0
         for run, numbers in self._runs.of(ids).values():
             count += len(set(numbers))
-            run.gone.update(numbers)
-            for number in numbers:
-                run.held.pop(number, None)
+            freed = self._runs.remove(run, numbers)
+            self._cached -= freed if run.payloads is not None else 0
             if run.left:
                 statements.append(tables.mark_items(numbers, None))
             else:
                 finished.append(run)
-                self._forget(run)
         self._write_fate([*statements, *tables.remove_runs(finished)])
         return count
 
@@ -320,6 +318,8 @@ class Store:
     def move_to(self, disk: Store) -> None:
         """Write all that is in memory to the empty store ``disk``, and be in its file from now on."""
         runs = list(self._runs)
+        for run in runs:
+            run.sizes = [len(payload) for payload in run.payloads or []]  # nothing of what is gone
         disk._change(
             [
                 *(tables.add_scope(number, *scope) for number, scope in self._scopes.items()),
