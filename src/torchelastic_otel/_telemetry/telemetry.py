@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from .._job.identity import ParentContext
     from .._job.output import OpenSpan
     from .._values import Attributes, AttributeValue
+    from .log_encoding import LogEncoder
     from .span_queue import SpanQueue
     from .spans import RecordedSpan, Spans
 
@@ -132,7 +133,12 @@ class Telemetry:
             self._flush_too("logs", provider)
             return ProviderLogs(provider)
         outbox, batchers = self._ways_out.of("logs", self._export_logs)
-        return OwnLogs(outbox, batchers, self._readable) if outbox is not None or batchers else None
+        return OwnLogs(outbox, batchers, self._encoder) if outbox is not None or batchers else None
+
+    def _encoder(self) -> LogEncoder:
+        from .log_encoding import LogEncoder
+
+        return LogEncoder(self.resource, log_limits(self._environ, self._warn))
 
     def _readable(self) -> ReadableRecords:
         return ReadableRecords(self.resource, log_limits(self._environ, self._warn))
