@@ -27,7 +27,7 @@ from tests.support.sending import (
 )
 from torchelastic_otel._config.environment import Signal
 from torchelastic_otel._config.otlp_variables import Protocol
-from torchelastic_otel._delivery.answer import Answer
+from torchelastic_otel._delivery.answer import PROTOBUF, Answer
 from torchelastic_otel._delivery.sender import make_sender
 
 each_signal = pytest.mark.parametrize("signal", SIGNALS)
@@ -138,11 +138,44 @@ def test_partial_success_in_json_is_counted(receiver: OtlpReceiver) -> None:
     assert send(receiver, "http/protobuf") == Answer("delivered", "no", rejected=2)
 
 
-@pytest.mark.parametrize("content_type", ["application/json", "application/x-protobuf", "text/html"])
-def test_delivered_with_an_answer_that_nobody_can_read(receiver: OtlpReceiver, content_type: str) -> None:
-    """The status has decided."""
-    receiver.respond(headers={"Content-Type": content_type}, body=b"<html>\xff ok")
+@pytest.mark.parametrize("status", [200, 202])
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        ("text/html; charset=utf-8", b"<!DOCTYPE html><title>Sign in</title>"),
+        ("text/plain", b"It works!"),
+        ("application/x-protobuf", b"<html>\xff"),
+        ("application/json", b"<html>"),
+        ("application/json", b'"ok"'),
+        ("application/json", b"[]"),
+        ("application/json", b'{"partialSuccess": 1}'),
+        ("", b"\n <p>"),
+        ("application/octet-stream", b"ok"),
+    ],
+)
+def test_page_of_something_else_is_no_delivery(
+    receiver: OtlpReceiver, status: int, content_type: str, body: bytes
+) -> None:
+    """A portal, a start page, a wrong port: whatever the status, it took nothing."""
+    receiver.respond(status=status, headers={"Content-Type": content_type}, body=body)
+    answer = send(receiver, "http/protobuf")
+    assert answer.kind == "foreign"
+    assert f"HTTP {status}" in answer.message
+    assert content_type.partition(";")[0] in answer.message
+
+
+@pytest.mark.parametrize("status", [200, 202, 204])
+@pytest.mark.parametrize("content_type", ["text/html", "text/plain", "application/json", PROTOBUF, ""])
+def test_response_may_be_empty(receiver: OtlpReceiver, status: int, content_type: str) -> None:
+    """That is an OTLP response which says nothing, whatever a server's default type is."""
+    receiver.respond(status=status, headers={"Content-Type": content_type}, body=b"")
     assert send(receiver, "http/protobuf") == Answer("delivered")
+
+
+def test_page_that_is_long_is_not_told_whole(receiver: OtlpReceiver) -> None:
+    """Its beginning says what it is."""
+    receiver.respond(headers={"Content-Type": "text/html"}, body=b"<p>no</p>" * 10_000)
+    assert len(send(receiver, "http/protobuf").message) < 200
 
 
 @each_protocol

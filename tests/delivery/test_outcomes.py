@@ -53,7 +53,10 @@ def trickle(outbox: Outbox, backend: PickyBackend, count: int = 8) -> None:
 # One item is at fault
 
 
-@pytest.mark.parametrize("reply", [Reply(500), Reply(503), Reply(403)])
+PAGE = Reply(200, {"Content-Type": "text/html"}, b"<title>Blocked</title>")
+
+
+@pytest.mark.parametrize("reply", [Reply(500), Reply(503), Reply(403), PAGE])
 def test_an_item_that_a_backend_breaks_over_is_set_aside(directory: Path, reply: Reply, said: Said) -> None:
     """All others arrive, and what is left of it is in the spool, for somebody to look at."""
     with PickyBackend(lambda asked: reply if "e20" in asked.names else TAKEN) as backend:
@@ -235,6 +238,24 @@ def test_retry_after_is_one_signals_own(said: Said) -> None:
         assert backend.wait(lambda b: b.taken("metrics") == ["m"])
 
 
+def test_a_page_in_the_way_loses_nothing(directory: Path, said: Said) -> None:
+    """200 with HTML: everything is kept, and goes out when the page is gone."""
+    with PickyBackend(lambda asked: PAGE) as backend:
+        outbox = outbox_to(backend.endpoint, directory)
+        keep(outbox, "e0", "e1")
+        assert said.wait("something else listens there")
+        assert outbox.counts["exported", ""] == 0
+        backend.rule = lambda asked: Reply(200, {"Content-Type": "application/json"}, b"{}")
+        assert backend.wait(
+            lambda b: (
+                {"e0", "e1"}
+                <= {name for asked, reply in b.asked if reply is not PAGE for name in asked.names}
+            )
+        )
+        assert outbox.flush(soon())
+    assert outbox.counts["exported", ""] == 2
+
+
 @pytest.mark.parametrize("status", [401, 403, 503])
 def test_a_door_that_is_shut_is_not_knocked_at_all_the_time(directory: Path, status: int, said: Said) -> None:
     """There is a back-off, and nothing is lost: when the door opens all goes through, in order."""
@@ -250,6 +271,7 @@ def test_a_door_that_is_shut_is_not_knocked_at_all_the_time(directory: Path, sta
         clock.now += 60
         outbox.hurry()
         assert backend.wait(lambda b: len(b.taken()) == 20)
+        assert outbox.flush(soon())
         assert backend.taken() == [f"e{number}" for number in range(20)]
     assert outbox.counts["exported", ""] == 20
     assert outbox.counts["dropped", "shut"] == 0

@@ -26,6 +26,7 @@ from tests.support.sending import (
     only_request,
     payload_of,
     raw_server,
+    read_request,
     send,
     send_to,
     target_of,
@@ -143,6 +144,28 @@ def test_server_that_is_too_slow_is_to_be_retried(receiver: OtlpReceiver, protoc
     assert send_to(target, timeout_s=SHORT_S).kind == "retry"
 
 
+@pytest.mark.parametrize("begun", [b"", b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n"])
+def test_server_that_drips_is_not_waited_for(begun: bytes) -> None:
+    """The time is for all of the answer, be each byte of it in time."""
+    gone = threading.Event()
+
+    def drip(connection: socket.socket) -> None:
+        read_request(connection)
+        try:
+            connection.sendall(begun)
+            for _ in range(1000):
+                connection.sendall(b"H")
+                if gone.wait(SHORT_S / 10):
+                    break
+        except OSError:
+            gone.set()
+
+    with raw_server(drip) as address:
+        answer = send_to(target_of(f"http://{address}", "http/protobuf"), timeout_s=SHORT_S)
+        assert answer.kind == ("foreign" if begun else "retry")
+        assert gone.wait(LONG_S)
+
+
 @each_protocol
 def test_nothing_is_sent_without_time(receiver: OtlpReceiver, protocol: Protocol) -> None:
     """A caller may be past its deadline."""
@@ -162,7 +185,7 @@ def test_connection_that_is_cut_is_to_be_retried(protocol: Protocol) -> None:
 @pytest.mark.parametrize(("status", "kind"), [(200, "delivered"), (400, "rejected"), (503, "retry")])
 def test_answer_that_is_cut_after_its_status(status: int, kind: str) -> None:
     """The status has decided, and what was taken must not be sent again."""
-    text = f"HTTP/1.1 {status} X\r\nContent-Type: text/plain\r\nContent-Length: 100\r\n\r\nso far"
+    text = f"HTTP/1.1 {status} X\r\nContent-Type: application/x-protobuf\r\nContent-Length: 100\r\n\r\nso far"
     with raw_server(answer_with(text.encode())) as address:
         assert send_to(target_of(f"http://{address}", "http/protobuf")).kind == kind
 

@@ -72,6 +72,7 @@ GRPC_KINDS: dict[str, AnswerKind] = {
 """What gRPC's codes mean; all others but OK are ``rejected``."""
 
 _MOST_SHOWN = 512
+_MOST_OF_A_PAGE = 120
 _LONGEST_RETRY_AFTER_S = 3600.0
 
 # The field with the number of refused items.
@@ -168,17 +169,45 @@ class Responses:
         self._json: Any = import_module("google.protobuf.json_format")
         self._decode_error: type[Exception] = import_module("google.protobuf.message").DecodeError
 
-    def delivered(self, body: bytes, content_type: str = PROTOBUF) -> Answer:
-        """Read the response to a request that was taken."""
+    def taken(self, body: bytes) -> Answer:
+        """Read the response to a call that ended with OK."""
         response = self._response()
         try:
-            if content_type == "application/json":
-                self._json.Parse(body, response, ignore_unknown_fields=True)
-            else:
-                response.ParseFromString(body)
-        except (self._decode_error, self._json.ParseError, ValueError):
-            # It was taken, whatever is said about that.
+            response.ParseFromString(body)
+        except self._decode_error:
+            return Answer("delivered")  # gRPC's own word for it counts
+        return self._delivered(response)
+
+    def taken_by_http(self, status: int, body: bytes, content_type: str, *, whole: bool) -> Answer:
+        """Read what was answered with 2xx: an OTLP response, or a page of something else that listens there.
+
+        Args:
+            status: which one.
+            body: its beginning.
+            content_type: without parameters, in lower case.
+            whole: whether that is all of it. One that was cut off was an OTLP response if it says so.
+        """
+        if whole and not body.strip():  # an OTLP response that says nothing
             return Answer("delivered")
+        is_json = content_type == "application/json"
+        page = content_type.startswith("text/") or body.lstrip().startswith(b"<")
+        if not page and (not is_json or not whole or body.lstrip().startswith(b"{")):
+            response = self._response()
+            try:
+                if is_json:
+                    self._json.Parse(body, response, ignore_unknown_fields=True)
+                else:
+                    response.ParseFromString(body)
+                return self._delivered(response)
+            except (self._decode_error, self._json.ParseError, ValueError):
+                if not whole and (is_json or content_type == PROTOBUF):
+                    return Answer("delivered")
+        shown = one_line(body.decode(errors="replace"))[:_MOST_OF_A_PAGE]
+        return Answer(
+            "foreign", f"HTTP {status} with {content_type or 'no content type'}, no OTLP response: {shown}"
+        )
+
+    def _delivered(self, response: Any) -> Answer:
         partial = response.partial_success
         return Answer("delivered", one_line(partial.error_message), max(0, getattr(partial, self._rejected)))
 

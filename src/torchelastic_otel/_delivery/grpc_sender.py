@@ -80,7 +80,7 @@ class GrpcSender(OneAttempt):
     def _attempt(self, payload: bytes, timeout_s: float) -> Answer:
         self._channel = channel = self._channel or self._open_channel()
         export = channel.unary_unary(self._method)
-        return self._responses.delivered(export(payload, timeout=timeout_s, metadata=self._metadata))
+        return self._responses.taken(export(payload, timeout=timeout_s, metadata=self._metadata))
 
     def _failure(self, error: Exception) -> Answer:
         if not isinstance(error, self._rpc_error):

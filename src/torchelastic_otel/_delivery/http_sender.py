@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import re
 import ssl
-import time
 import zlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from .._config.otlp import OtlpTarget
 from .._runtime.imports import importing
 from .answer import PROTOBUF, Answer, Responses, http_kind, one_line, refused_by_http
 from .attempt import OneAttempt, user_agent
+from .bounded_session import Deadline, bounded_session
 from .credentials import provided_credentials
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ class HttpSender(OneAttempt):
             urllib3.exceptions.ConnectTimeoutError,
         )
         provided = provided_credentials(target, requests.Session)
-        self._session = provided or requests.Session()
+        self._deadline = Deadline()
+        self._session = provided or bounded_session(self._deadline)
         # One time for connecting and waiting together. A third party's session may only know numbers.
         self._timeout: Callable[[float], float | Timeout] = float if provided else urllib3.Timeout
         self._endpoint = target.endpoint
@@ -63,7 +64,7 @@ class HttpSender(OneAttempt):
         self._certificate = (target.certificate_file, target.key_file) if target.certificate_file else None
 
     def _attempt(self, payload: bytes, timeout_s: float) -> Answer:
-        deadline = time.monotonic() + timeout_s
+        self._deadline.set(timeout_s)
         with self._session.post(
             self._endpoint,
             data=self._compressed(payload),
@@ -76,9 +77,9 @@ class HttpSender(OneAttempt):
         ) as response:
             status = response.status_code
             content_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-            body = _beginning(response, deadline)
+            body, whole = self._beginning(response)
         if http_kind(status) == "delivered":
-            return self._responses.delivered(body, content_type)
+            return self._responses.taken_by_http(status, body, content_type, whole=whole)
         if 300 <= status < 400:
             # The query may hold secrets.
             location = response.headers.get("location", "").partition("?")[0]
@@ -88,6 +89,18 @@ class HttpSender(OneAttempt):
         if not words.strip():
             words = f"HTTP {status} {response.reason or ''}"
         return refused_by_http(status, words, response.headers.get("retry-after", ""))
+
+    def _beginning(self, response: Response) -> tuple[bytes, bool]:
+        """Return what matters of a body, and whether that is all of it."""
+        body = b""
+        try:
+            for piece in response.iter_content(_PIECE):
+                body += piece
+                if len(body) >= _MOST_READ or self._deadline.left_s() <= 0:
+                    return body, False
+        except OSError:  # as all of requests' exceptions are
+            return body, False
+        return body, True
 
     def _compressed(self, payload: bytes) -> bytes:
         if self._compression == "gzip":
@@ -119,19 +132,6 @@ class HttpSender(OneAttempt):
     def close(self) -> None:
         """Close the session's connections."""
         self._session.close()
-
-
-def _beginning(response: Response, deadline: float) -> bytes:
-    """Read what matters of a body; the status has decided already, so a body cut short is good enough."""
-    body = b""
-    try:
-        for piece in response.iter_content(_PIECE):
-            body += piece
-            if len(body) >= _MOST_READ or time.monotonic() > deadline:
-                break
-    except OSError:  # as all of requests' exceptions are
-        return body
-    return body
 
 
 def _innermost(error: BaseException) -> BaseException:

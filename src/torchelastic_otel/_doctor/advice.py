@@ -153,6 +153,12 @@ class Advice:
             return self._unsupported(words)
         if answer.kind == "shut":
             return self._shut(words)
+        if answer.kind == "foreign":
+            return (
+                f"{self._where} answered, but is no OTLP server: {words}. Telemetry does not arrive there.",
+                f"Correct the host, port or path in {self._variable}: something else listens there, or is "
+                "in the way, such as a sign-in page.",
+            )
         if answer.kind in ("busy", "retry", "unreachable"):
             return (
                 f"{self._where} did not take the probe: {words}.",
