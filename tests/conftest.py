@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from otlp_receiver import OtlpReceiver
+from tests.support.credentials import Authority
 from tests.support.harness import Harness
 from tests.support.said import Said
 from tests.support.scenarios.job import SCENARIOS
@@ -39,6 +40,12 @@ def receiver() -> Iterator[OtlpReceiver]:
     """A receiver of the test's own, without TLS."""
     with OtlpReceiver() as receiver:
         yield receiver
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """A certificate authority; its certificates are made once."""
+    return Authority(tmp_path_factory.mktemp("authority"))
 
 
 @pytest.fixture

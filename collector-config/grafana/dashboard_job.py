@@ -121,10 +121,12 @@ def _job_story(q: Queries) -> list[p.Panel]:
     )
     failures = p.table_panel(
         "Failures, the earliest on top",
-        "Each worker that died, on all nodes in order of time. The first row that is not collateral is "
-        "where to look: what comes after it is often its consequence. Between hosts the order is as good "
-        "as their clocks: rows of different hosts within a second or so may be in any order; ask their own "
-        "logs. Collateral: its agent stopped it because of another's death, whatever its exit code says.",
+        "Each worker that died, on all nodes, by the time that its evidence tells. The first row that is "
+        "neither collateral nor a lost peer is where to look: what comes after it is often its consequence. "
+        "Where all rows are one of the two, a worker hangs, or a node sent nothing. Between hosts the order "
+        "is as good as their clocks: rows of different hosts within a second or so may be in any order. "
+        "Collateral: its agent stopped it because of another's death, whatever its exit code says. Lost "
+        "peer: its error says that another rank was gone, or did not come.",
         p.records(q.logs(c.EVENT_FAILURE), earliest=True),
         empty="No worker died in this time range",
         sort="Time",
@@ -143,6 +145,7 @@ def _job_story(q: Queries) -> list[p.Panel]:
             label(c.EXCEPTION_TYPE): "Exception",
             label(c.EXCEPTION_MESSAGE): "Message",
             label(c.COLLATERAL): "Collateral",
+            label(c.FAILURE_PEER_LOST): "Lost peer",
             label(c.FAILURE_OOM_KILL): "OOM kill",
             label(c.GENERATION): "Generation",
             "Line": "What happened",
@@ -152,7 +155,13 @@ def _job_story(q: Queries) -> list[p.Panel]:
     for table in (verdict, failures):
         table.override_by_name("Time", p.TIME)
         table.override_by_name("Trace", [p.prop("links", p.trace_links()), p.prop("custom.width", 130)])
-    for name, width in (("Rank", 70), ("Local rank", 90), ("Exit code", 90), ("Collateral", 90)):
+    for name, width in (
+        ("Rank", 70),
+        ("Local rank", 90),
+        ("Exit code", 90),
+        ("Collateral", 90),
+        ("Lost peer", 90),
+    ):
         failures.override_by_name(name, [p.prop("custom.width", width)])
     return [verdict.height(6).span(24), failures.height(9).span(24)]
 

@@ -26,12 +26,6 @@ INSECURE = "OTEL_EXPORTER_OTLP_INSECURE"
 each_protocol = pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
 
 
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    """Make the certificates once."""
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
 # --- the endpoint and the protocol ----------------------------------------------------------------
 
 

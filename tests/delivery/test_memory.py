@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from otlp_receiver import OtlpReceiver
 from tests.support.node import ALL, DEAD, MANY, Node, names
-from torchelastic_otel._delivery.memory import Memory
+from torchelastic_otel._delivery.spool import Spool
 
 WITHOUT_SQLITE = "sys.modules['sqlite3'] = None"
 """An import of it fails from then on, as in a Python that was built without."""
 
 
-def loaded(memory: Memory, *ids: int) -> list[bytes]:
+def loaded(memory: Spool, *ids: int) -> list[bytes]:
     """Return what is there of these."""
     return [item.payload for item in memory.load(ids)]
 
@@ -33,9 +33,9 @@ def test_a_python_without_sqlite_leaves_earlier_stores_alone(node: Node, receive
 
 def test_items_are_there_until_they_are_removed() -> None:
     """In the order that is asked for, with the header that they came with."""
-    memory = Memory(100)
+    memory = Spool.create_in_memory(100)
     scope = memory.scope("logs", b"header")
-    ids = memory.add("logs", scope, [b"a", b"b"])
+    ids = memory.add("logs", scope, [b"a", b"b"], 1)
     assert loaded(memory, *ids) == [b"a", b"b"]
     assert memory.scope("logs", b"header") == scope != memory.scope("traces", b"header")
     assert memory.header(memory.load(ids)[0].scope_id) == b"header"
@@ -45,26 +45,18 @@ def test_items_are_there_until_they_are_removed() -> None:
 
 def test_at_the_bound_the_oldest_goes() -> None:
     """Whatever signal it is of; what is removed makes room."""
-    memory = Memory(10)
-    first = memory.add("traces", 1, [b"x" * 6])
-    second = memory.add("logs", 1, [b"y" * 6, b"z" * 4])
+    memory = Spool.create_in_memory(10)
+    first = memory.add("traces", 1, [b"x" * 6], 1)
+    second = memory.add("logs", 1, [b"y" * 6, b"z" * 4], 1)
     assert loaded(memory, *first, *second) == [b"y" * 6, b"z" * 4]
     memory.remove(second[:1])
-    memory.add("logs", 1, [b"w" * 6])
-    assert memory.dropped == 1
+    memory.add("logs", 1, [b"w" * 6], 1)
+    assert (memory.dropped, memory.counts()) == (1, {"logs": 2})
 
 
 def test_the_last_metrics_take_the_place_of_those_before() -> None:
     """Their sums include them; other signals stay."""
-    memory = Memory(100)
-    logs = memory.add("logs", 1, [b"a"])
+    memory = Spool.create_in_memory(100)
+    logs = memory.add("logs", 1, [b"a"], 1)
     old, new = memory.replace_metrics(b"1"), memory.replace_metrics(b"2")
     assert loaded(memory, *logs, old, new) == [b"a", b"2"]
-
-
-def test_a_forked_child_has_none_of_it() -> None:
-    """It is the parent's to send."""
-    memory = Memory(100)
-    ids = memory.add("logs", 1, [b"a"])
-    memory.disown()
-    assert loaded(memory, *ids) == []

@@ -20,12 +20,6 @@ PROTOCOLS: tuple[Protocol, ...] = ("http/protobuf", "grpc")
 each_protocol = pytest.mark.parametrize("protocol", PROTOCOLS)
 
 
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    """Make the certificates once."""
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
 def own(row: Variable[Any], value: str, other: str) -> dict[str, str]:
     """Return each signal's own variable, beside the one for all, which says something else."""
     return {row.name: other, **{row.of(signal): value for signal in SIGNALS}}

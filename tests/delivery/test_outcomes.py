@@ -16,7 +16,7 @@ from tests.support.waiting import soon
 from torchelastic_otel._delivery.backoff import Backoff, Place
 from torchelastic_otel._delivery.outbox import Outbox
 from torchelastic_otel._delivery.policy import ASK_AGAIN_S
-from torchelastic_otel._delivery.spool import Held, Spool
+from torchelastic_otel._delivery.spool import Held, open_store
 
 MANY = [f"e{number}" for number in range(64)]
 OTHERS = [name for name in MANY if name != "e20"]
@@ -29,7 +29,7 @@ def held_in(directory: Path) -> list[Held]:
     copy.mkdir(mode=0o700)
     for part in directory.glob(f"{path.name}*"):
         (copy / part.name).write_bytes(part.read_bytes())
-    store = Spool.open_existing(copy / path.name)
+    store = open_store(copy / path.name)
     assert store is not None
     try:
         return store.held()

@@ -9,8 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from torchelastic_otel._delivery.backoff import Backoff
-from torchelastic_otel._delivery.disk_or_memory import Kept, Store
-from torchelastic_otel._delivery.memory import Memory
+from torchelastic_otel._delivery.disk_or_memory import Kept
 from torchelastic_otel._delivery.spool import Spool
 from torchelastic_otel._delivery.waiting import Waiting
 
@@ -18,12 +17,12 @@ LONG_S = 20.0
 
 
 @pytest.fixture
-def memory() -> Memory:
+def memory() -> Spool:
     """A store in memory."""
-    return Memory(1 << 20)
+    return Spool.create_in_memory(1 << 20)
 
 
-def kept(store: Store, *numbers: int) -> list[Kept]:
+def kept(store: Spool, *numbers: int) -> list[Kept]:
     """Return items of ``store``."""
     return [Kept(store, number) for number in numbers]
 
@@ -47,7 +46,7 @@ def in_thread(function: Callable[[], bool]) -> Callable[[], bool]:
     return result
 
 
-def test_items_come_in_order_and_stay_until_they_are_removed(memory: Memory) -> None:
+def test_items_come_in_order_and_stay_until_they_are_removed(memory: Spool) -> None:
     """As many as are asked for; a process that ends in between still has them in the line."""
     waiting = Waiting(9)
     assert waiting.add(kept(memory, 1, 2, 3)) == []
@@ -58,7 +57,7 @@ def test_items_come_in_order_and_stay_until_they_are_removed(memory: Memory) -> 
     assert waiting.first(2) == kept(memory, 3)
 
 
-def test_items_can_be_passed_over_or_sent_alone(memory: Memory) -> None:
+def test_items_can_be_passed_over_or_sent_alone(memory: Spool) -> None:
     """Those that failed before, one by one and after the others."""
     waiting = Waiting(9)
     one, two, three, four = kept(memory, 1, 2, 3, 4)
@@ -69,7 +68,7 @@ def test_items_can_be_passed_over_or_sent_alone(memory: Memory) -> None:
     assert waiting.first(9, passed_over={one, two, three, four}.__contains__) == []
 
 
-def test_a_request_has_items_of_one_spool(memory: Memory, spool: Spool) -> None:
+def test_a_request_has_items_of_one_spool(memory: Spool, spool: Spool) -> None:
     """Where the disk refused for a while, some are in memory and some are not."""
     waiting = Waiting(9)
     waiting.add(kept(spool, 1))
@@ -79,7 +78,7 @@ def test_a_request_has_items_of_one_spool(memory: Memory, spool: Spool) -> None:
     assert [waiting.left(in_memory=where) for where in (True, False, None)] == [1, 2, 3]
 
 
-def test_memory_has_a_bound_and_the_disk_has_its_own(memory: Memory, spool: Spool) -> None:
+def test_memory_has_a_bound_and_the_disk_has_its_own(memory: Spool, spool: Spool) -> None:
     """The oldest in memory are handed back; what is on a disk is not even counted."""
     waiting = Waiting(2)
     assert waiting.add(kept(spool, 1, 2, 3, 4)) == []
@@ -87,7 +86,7 @@ def test_memory_has_a_bound_and_the_disk_has_its_own(memory: Memory, spool: Spoo
     assert waiting.left() == 6
 
 
-def test_who_hurries_waits_for_no_others(memory: Memory) -> None:
+def test_who_hurries_waits_for_no_others(memory: Spool) -> None:
     """The delay is for what comes later, again."""
     waiting = Waiting(9)
     waiting.add(kept(memory, 1))
@@ -95,7 +94,7 @@ def test_who_hurries_waits_for_no_others(memory: Memory) -> None:
     waiting.wait_for_items(9, delay_s=LONG_S * 1000)
 
 
-def test_an_item_can_take_the_place_of_all(memory: Memory) -> None:
+def test_an_item_can_take_the_place_of_all(memory: Spool) -> None:
     """Those are handed back, and gone for who waits for them."""
     waiting = Waiting(9)
     waiting.add(kept(memory, 1, 2))
@@ -106,7 +105,7 @@ def test_an_item_can_take_the_place_of_all(memory: Memory) -> None:
     assert waiting.flush(soon())
 
 
-def test_a_flush_ends_when_all_is_gone_or_an_attempt_failed(memory: Memory) -> None:
+def test_a_flush_ends_when_all_is_gone_or_an_attempt_failed(memory: Spool) -> None:
     """Whichever is first."""
     waiting = Waiting(9)
     waiting.add(kept(memory, 1, 2))
@@ -120,7 +119,7 @@ def test_a_flush_ends_when_all_is_gone_or_an_attempt_failed(memory: Memory) -> N
     assert flushed()
 
 
-def test_a_flush_waits_for_what_was_there(memory: Memory) -> None:
+def test_a_flush_waits_for_what_was_there(memory: Spool) -> None:
     """Others that overtake one that failed are no substitute for it; what comes later is not waited for."""
     waiting = Waiting(9)
     waiting.add(kept(memory, 1, 2))
@@ -135,7 +134,7 @@ def test_a_flush_waits_for_what_was_there(memory: Memory) -> None:
     assert flushed()
 
 
-def test_a_flush_does_not_wait_for_the_back_off(memory: Memory) -> None:
+def test_a_flush_does_not_wait_for_the_back_off(memory: Spool) -> None:
     """Only what the server asked for is waited for, and who flushes is told that this is no attempt."""
     waiting, backoff = Waiting(9), Backoff()
     waiting.add(kept(memory, 1))
@@ -146,7 +145,7 @@ def test_a_flush_does_not_wait_for_the_back_off(memory: Memory) -> None:
     assert turn.is_alive()
 
 
-def test_what_waits_is_counted_once(memory: Memory) -> None:
+def test_what_waits_is_counted_once(memory: Spool) -> None:
     """However many attempts fail."""
     waiting = Waiting(9)
     waiting.add(kept(memory, 1, 2))

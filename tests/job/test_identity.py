@@ -1,21 +1,16 @@
-"""Trace identity: the ids are those that ``docs/trace-identity.md`` says, wherever they are computed."""
+"""Trace identity: the ids are those that the document promises, wherever they are computed."""
 
 from __future__ import annotations
 
 import hashlib
 import random
 import re
-import shutil
-import subprocess
-import sys
-from collections.abc import Mapping
-from pathlib import Path
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-import torchelastic_otel
+from tests.support.trace_ids import NAMELESS, SPAN, TRACE, documented_id
 from torchelastic_otel._job.identity import (
     ParentContext,
     format_traceparent,
@@ -26,22 +21,10 @@ from torchelastic_otel._job.identity import (
     parse_traceparent,
     scheduler_job,
 )
-from torchelastic_otel.cli import main
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "trace-identity.md"
-TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 VALID = f"00-{TRACE}-{SPAN}-01"
 
 encodable = st.text(st.characters(exclude_categories=["Cs"]))
-
-
-def documented_id(*parts: str) -> str:
-    """Compute the id from the documented bytes, independently of the package."""
-    data = b"torchelastic-otel/trace-id/v1"
-    for part in parts:
-        encoded = part.encode()
-        data += str(len(encoded)).encode() + b":" + encoded + b","
-    return hashlib.sha256(data).hexdigest()[:32]
 
 
 def hashed(*parts: str) -> str:
@@ -49,84 +32,7 @@ def hashed(*parts: str) -> str:
     return f"{hash_trace_id(*parts):032x}"
 
 
-def documented_vectors() -> list[tuple[str, ...]]:
-    """Read the rows of the document's table of test vectors."""
-    _, _, section = DOCUMENT.read_text(encoding="utf-8").partition("\n## Test vectors\n")
-    section = section.partition("\n## ")[0]
-    rows = re.findall(r"^\| (`.*`) \|$", section, re.MULTILINE)
-    return [tuple("" if cell == '`""`' else cell.strip("`") for cell in row.split(" | ")) for row in rows]
-
-
-VECTORS = documented_vectors()
-
-
-def shell_blocks() -> list[str]:
-    """Return the document's shell code."""
-    return re.findall(r"^```sh\n(.*?)^```$", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-
-
-def sh(script: str, *, env: Mapping[str, str] | None = None) -> str:
-    """Run a POSIX shell script; return what it prints."""
-    shell, path = shutil.which("sh"), "/usr/local/bin:/usr/bin:/bin"
-    assert shell is not None
-    done = subprocess.run(
-        [shell, "-eu", "-c", script],
-        env={"PATH": path, **(env or {})},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    return done.stdout.strip()
-
-
-def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """Run the command line in this process; return what it prints."""
-    assert main(["trace-id", *arguments]) == 0
-    return capsys.readouterr().out
-
-
 # --- the hash ---------------------------------------------------------------------------------------------
-
-
-def test_the_document_has_test_vectors() -> None:
-    """The table has at least four rows, no two with the same parts or the same id."""
-    assert len(VECTORS) >= 4
-    assert all(len(row) == 5 for row in VECTORS)
-    assert len({row[:4] for row in VECTORS}) == len({row[4] for row in VECTORS}) == len(VECTORS)
-
-
-@pytest.mark.parametrize("vector", VECTORS, ids=lambda row: "/".join(row[:4]))
-def test_documented_vector(vector: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
-    """Each row's id is what the documented bytes, the package, and the command give."""
-    *parts, trace_id = vector
-    assert documented_id(*parts) == trace_id
-    assert hashed(*parts) == trace_id
-    run_id, job, attempt, seed = parts
-    options = [*("--job", job), *("--attempt", attempt), *("--seed", seed)]
-    assert printed(capsys, run_id, *options) == trace_id + "\n"
-
-
-@pytest.mark.parametrize("vector", VECTORS, ids=lambda row: "/".join(row[:4]))
-def test_documented_shell_function_gives_the_documented_id(vector: tuple[str, ...]) -> None:
-    """A reader with a shell and sha256sum alone gets the same ids."""
-    function = next(block for block in shell_blocks() if "trace_id()" in block)
-    env = dict(zip(("RUN_ID", "JOB", "ATTEMPT", "SEED"), vector, strict=False))
-    assert sh(function, env=env) == vector[4]
-
-
-def test_documented_one_liner_is_the_first_vector() -> None:
-    """The spelled-out bytes are those of the table's first row."""
-    one_liner = next(block for block in shell_blocks() if "trace_id()" not in block)
-    assert sh(one_liner) == VECTORS[0][4]
-
-
-def test_documented_example_of_the_command_is_true(capsys: pytest.CaptureFixture[str]) -> None:
-    """The console example prints what the document shows below it."""
-    text = DOCUMENT.read_text(encoding="utf-8")
-    found = re.search(r"^\$ torchelastic-otel trace-id (.+)\n([0-9a-f]{32})$", text, re.MULTILINE)
-    assert found is not None
-    assert printed(capsys, *found[1].split()).strip() == found[2]
 
 
 @given(encodable, encodable, encodable, encodable)
@@ -187,18 +93,6 @@ def test_scheduler_tells_job_and_attempt(environ: dict[str, str], expected: tupl
     assert scheduler_job(environ) == expected
 
 
-def test_documented_schedulers_are_those_that_are_read() -> None:
-    """Each variable of the document's table has its effect, and a scheduler's attempt is its own."""
-    text = DOCUMENT.read_text(encoding="utf-8")
-    rows = re.findall(r"^\| [\w ]+ \| `([A-Z_]+)`[^|]* \| (?:`([A-Z_]+)`|none) \|$", text, re.MULTILINE)
-    assert len(rows) == 5
-    for job, attempt in rows:
-        assert identify("r", {job: "j"}).trace_id == int(documented_id("r", "j", "", ""), 16)
-        if attempt:
-            both = identify("r", {job: "j", attempt: "1"})
-            assert both.trace_id == int(documented_id("r", "j", "1", ""), 16)
-
-
 def test_all_nodes_of_an_aws_batch_job_share_a_trace() -> None:
     """AWS Batch tells each node another job id, which differs in its suffix alone."""
     environs = [{"AWS_BATCH_JOB_ID": f"0a-1b#{node}", "AWS_BATCH_JOB_ATTEMPT": "1"} for node in range(3)]
@@ -220,8 +114,6 @@ def test_seed_keeps_jobs_of_one_run_id_apart() -> None:
 
 
 # --- nameless run ids -------------------------------------------------------------------------------------
-
-NAMELESS = ["", "none", "None", "NONE", " none ", "  "]
 
 
 @pytest.mark.parametrize("run_id", NAMELESS)
@@ -328,46 +220,6 @@ def test_formatted_traceparent_is_read_back(trace_id: int, span_id: int, flags: 
     assert parse_traceparent(text) == ParentContext(trace_id, span_id, flags)
 
 
-def test_documented_traceparent_is_valid() -> None:
-    """The document's example is one that works."""
-    found = re.search(r"^TRACEPARENT=(\S+)$", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE)
-    assert found is not None
-    assert parse_traceparent(found[1]) is not None
-
-
-# --- the command ------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("run_id", NAMELESS)
-def test_command_refuses_what_has_no_id(run_id: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """A nameless run id alone is a random trace: no id is printed, and the message says what to give."""
-    with pytest.raises(SystemExit) as ended:
-        main(["trace-id", run_id])
-    out, err = capsys.readouterr()
-    assert ended.value.code == 2
-    assert out == ""
-    assert "--job" in err
-
-
-@pytest.mark.parametrize("run_id", NAMELESS)
-def test_command_takes_the_job_for_a_nameless_run_id(run_id: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """As the launcher does."""
-    assert printed(capsys, run_id, "--job", "4711").strip() == documented_id("", "4711", "", "")
-
-
-def test_command_is_installed() -> None:
-    """``torchelastic-otel trace-id`` prints the id, in a process of its own."""
-    command = Path(sys.executable).with_name("torchelastic-otel")
-    done = subprocess.run(
-        [command, "trace-id", "llama-pretrain-7", "--attempt", "1", "--job=4711", "--seed", "s"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    assert done.stdout == documented_id("llama-pretrain-7", "4711", "1", "s") + "\n"
-
-
 # --- span ids ---------------------------------------------------------------------------------------------
 
 
@@ -383,64 +235,3 @@ def test_span_ids_do_not_follow_the_programs_seed() -> None:
         assert not set(first) & {new_span_id() for _ in range(10)}
     finally:
         random.setstate(state)
-
-
-def test_ids_of_spans_in_a_programs_own_provider_do_not_follow_its_seed() -> None:
-    """The SDK's own generator draws from ``random``; the bridge's tracer does not, in the same provider."""
-    from opentelemetry.sdk._logs import LoggerProvider
-    from opentelemetry.sdk.metrics import MeterProvider
-    from opentelemetry.sdk.trace import TracerProvider
-
-    from torchelastic_otel._telemetry.providers import Providers
-    from torchelastic_otel._telemetry.telemetry import Telemetry
-
-    provider = TracerProvider(shutdown_on_exit=False)
-    providers = Providers(
-        provider, LoggerProvider(shutdown_on_exit=False), MeterProvider(shutdown_on_exit=False)
-    )
-    tracer = Telemetry({}, pytest.fail, providers).tracer
-    state = random.getstate()
-    try:
-        ids = []
-        for _ in range(2):
-            random.seed(0)
-            context = tracer.start_span("s").get_span_context()
-            theirs = provider.get_tracer("the program's").start_span("s").get_span_context()
-            ids.append((context.trace_id, context.span_id, theirs.span_id))
-    finally:
-        random.setstate(state)
-    (trace_1, span_1, theirs_1), (trace_2, span_2, theirs_2) = ids
-    assert trace_1 != trace_2
-    assert span_1 != span_2
-    assert theirs_1 == theirs_2  # theirs is left as it is
-
-
-# --- in a worker ------------------------------------------------------------------------------------------
-
-
-def test_worker_context_is_attached(monkeypatch: pytest.MonkeyPatch) -> None:
-    """``attach_worker_context`` makes the worker's span the current one, until detached."""
-    from opentelemetry import context, trace
-
-    monkeypatch.setenv("TRACEPARENT", VALID)
-    token = torchelastic_otel.attach_worker_context()
-    try:
-        current = trace.get_current_span().get_span_context()
-        assert (f"{current.trace_id:032x}", f"{current.span_id:016x}") == (TRACE, SPAN)
-        assert current.is_remote
-    finally:
-        context.detach(token)
-    assert not trace.get_current_span().get_span_context().is_valid
-
-
-def test_without_traceparent_the_current_context_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Outside of a job, attaching leaves the caller's own span current."""
-    from opentelemetry import context, trace
-    from opentelemetry.sdk.trace import TracerProvider
-
-    monkeypatch.delenv("TRACEPARENT", raising=False)
-    span = TracerProvider(shutdown_on_exit=False).get_tracer("t").start_span("own")
-    with trace.use_span(span):
-        token = torchelastic_otel.attach_worker_context()
-        assert trace.get_current_span() is span
-        context.detach(token)

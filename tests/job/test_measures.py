@@ -2,54 +2,41 @@
 
 from __future__ import annotations
 
-import random
-import time
-
 import pytest
 
-from tests.support.job_world import World, context, ns, running
+from tests.support.job_player import AGENT, ns
+from tests.support.job_world import World, running, times
 from torchelastic_otel import _contract as c
 from torchelastic_otel._job import facts as f
-from torchelastic_otel._telemetry.flusher import Flusher
-from torchelastic_otel._telemetry.meter import Meter
 
 CAUSE = "torchelastic.restart.cause"
-SIGTERM = f.Raised("SignalException", "got signal", "", "SIGTERM")
-
-
-def restart(world: World, at: float, state: str = "FAILED") -> None:
-    """The agent stops its workers, joins the next round within 2 s, and starts them again."""
-    world.tell(f.RestartStarted, at, state, [], 1)
-    if state == "HEALTHY":
-        world.tell(f.WorkersStopping, at)
-        world.tell(f.WorkersStopped, at + 0.5, [world.exit(rank, -15) for rank in world.pids])
-    world.join(at + 1)
-    world.workers(at + 3)
 
 
 def test_every_counter_begins_at_zero() -> None:
     """Before anything has happened all are there, so that the first failure is an increase."""
     world = World()
     world.start(0)
-    found = world.metrics()
     counters = {name for name, known in c.INSTRUMENTS.items() if known.kind == c.COUNTER}
-    assert counters <= set(found)
-    assert {point.value for name in counters for point in found[name]} == {0}
-    causes = {point.attributes["torchelastic.failure.cause"] for point in found[c.METRIC_WORKER_FAILURES]}
+    begun = [series for series in world.output.series.values() if series.name in counters]
+    own = set(c.DELIVERY_METRICS.values())
+    assert {series.name for series in begun} == counters - own
+    assert world.output.counts_begun  # those of the bridge's own
+    assert {series.value for series in begun} == {0}
+    causes = set(world.points(c.METRIC_WORKER_FAILURES, c.FAILURE_CAUSE))
     assert causes == {"exit", "signal", "exception", "watchdog", "uninterruptible"}
-    assert {p.attributes[CAUSE] for p in found[c.METRIC_RESTARTS]} == {"worker_failure", "membership_change"}
+    assert set(world.points(c.METRIC_RESTARTS, CAUSE)) == {"worker_failure", "membership_change"}
 
 
 def test_each_measurement_says_its_run_id_and_nothing_of_rank_or_host() -> None:
     """The attributes are those of the contract."""
     world = running()
     world.die(10, {0: 3})
-    restart(world, 10)
+    world.restart(10)
     world.succeed(20)
-    for name, points in world.metrics().items():
-        for point in points:
-            assert point.attributes["torchelastic.run_id"] == "r"
-            assert set(point.attributes) <= {"torchelastic.run_id", *c.INSTRUMENTS[name].attributes}
+    assert len(world.output.series) > 20
+    for series in world.output.series.values():
+        assert series.attributes["torchelastic.run_id"] == "r"
+        assert set(series.attributes) <= {"torchelastic.run_id", *c.INSTRUMENTS[series.name].attributes}
 
 
 def test_a_job_that_succeeds() -> None:
@@ -70,7 +57,7 @@ def test_a_restart_after_a_failure() -> None:
     """Downtime begins when the failure is seen, not when the others are stopped; collateral is no failure."""
     world = running()
     world.die(10, {0: 3}, stopped={1: -15})
-    restart(world, 12)
+    world.restart(12)
     assert world.points(c.METRIC_WORKER_ACTIVE) == {None: 2}
     world.succeed(20)
     assert world.points(c.METRIC_WORKER_FAILURES, c.ERROR_TYPE) == {None: 0, "3": 1}
@@ -83,7 +70,7 @@ def test_a_restart_after_a_failure() -> None:
 def test_a_membership_change() -> None:
     """It is a restart of its own cause, and no failure."""
     world = running()
-    restart(world, 10, "HEALTHY")
+    world.restart(10, "HEALTHY")
     world.succeed(20)
     assert world.points(c.METRIC_RESTARTS, CAUSE) == {"worker_failure": 0, "membership_change": 1}
     assert world.points(c.METRIC_DOWNTIME, CAUSE)["membership_change"] == 3
@@ -96,8 +83,8 @@ def test_a_job_that_fails_for_good() -> None:
     world.die(10, {0: -9}, stopped={1: -15})
     world.end(12, "FAILED")
     failures = {
-        (point.attributes["torchelastic.failure.cause"], point.attributes.get("error.type")): point.value
-        for point in world.metrics()[c.METRIC_WORKER_FAILURES]
+        (series.attributes["torchelastic.failure.cause"], series.attributes.get("error.type")): series.value
+        for series in world.series(c.METRIC_WORKER_FAILURES)
     }
     assert failures[("signal", "SIGKILL")] == 1
     assert sum(failures.values()) == 1
@@ -145,10 +132,10 @@ def test_a_rendezvous_that_fails() -> None:
     error = f.Raised("RendezvousTimeoutError", "", "", None)
     world.tell(f.RendezvousEnded, 600, error=error)
     world.end(600, "", error)
-    (point,) = world.metrics()[c.METRIC_RENDEZVOUS_DURATION]
-    assert (point.sum, point.count) == (600, 1)
-    assert point.attributes["torchelastic.outcome"] == "failed"
-    assert point.attributes["error.type"] == "RendezvousTimeoutError"
+    (series,) = world.series(c.METRIC_RENDEZVOUS_DURATION)
+    assert series.amounts == [600]
+    assert series.attributes["torchelastic.outcome"] == "failed"
+    assert series.attributes["error.type"] == "RendezvousTimeoutError"
     assert world.points(c.METRIC_DOWNTIME, CAUSE)["startup"] == 601
 
 
@@ -184,7 +171,7 @@ def test_an_empty_run_id_is_left_out() -> None:
     """No placeholder stands for it."""
     world = World()
     world.start(0, "")
-    assert {point.attributes.get(c.RUN_ID) for point in world.metrics()[c.METRIC_RESTARTS]} == {None}
+    assert set(world.points(c.METRIC_RESTARTS, c.RUN_ID)) == {None}
 
 
 def test_what_torch_measures() -> None:
@@ -193,8 +180,8 @@ def test_what_torch_measures() -> None:
     world.tell(f.Operation, 5, "_monitor_workers", 0.25, "succeeded")
     world.tell(f.Operation, 6, "_monitor_workers", 0.5, "failed")
     world.tell(f.Operation, 7, "run", 2.0)
-    points = world.metrics()[c.METRIC_OPERATION_DURATION]
-    found = {(p.attributes[c.OPERATION], p.attributes.get(c.OUTCOME)): p.sum for p in points}
+    series = world.series(c.METRIC_OPERATION_DURATION)
+    found = {(s.attributes[c.OPERATION], s.attributes.get(c.OUTCOME)): s.value for s in series}
     assert found == {
         ("_monitor_workers", "succeeded"): 0.25,
         ("_monitor_workers", "failed"): 0.5,
@@ -202,33 +189,24 @@ def test_what_torch_measures() -> None:
     }
 
 
-def test_histograms_have_buckets_from_a_blink_to_half_an_hour() -> None:
-    """The SDK's own would end at 10 s."""
+def test_measurements_are_taken_in_the_context_of_their_spans() -> None:
+    """A rendezvous' duration in its span's, a failure in the worker's, a restart in the new generation's."""
     world = running()
-    (point,) = world.metrics()[c.METRIC_RENDEZVOUS_DURATION]
-    assert tuple(point.explicit_bounds) == c.SECONDS_BUCKETS
-
-
-def test_exemplars_lead_to_the_span() -> None:
-    """A rendezvous' duration to its span, a failure to the worker's, a restart to the new generation's."""
-    world = running()
-    world.metrics()
     world.die(10, {0: 3}, stopped={1: -15})
-    restart(world, 12)
+    world.restart(12)
     world.tell(f.ExitBarrier, 20, ns(21))
-    found = world.metrics()
     world.succeed(30)
-    spans = {context(span).span_id: span for span in world.spans.ended}
+    spans = {span.context.span_id: f"{span.name} {times(span)[0]:g}" for span in world.ended}
 
-    def led_to(name: str) -> list[str]:
-        exemplars = [exemplar for point in found[name] for exemplar in point.exemplars]
-        return sorted({f"{spans[e.span_id].name} {spans[e.span_id].start_time}" for e in exemplars})
+    def led_to(name: str) -> set[str]:
+        contexts = [context for series in world.series(name) for context in series.spans]
+        return {spans[context.span_id] for context in contexts if context is not None}
 
-    assert led_to(c.METRIC_WORKER_FAILURES) == [f"torchelastic.worker {ns(2)}"]
-    assert led_to(c.METRIC_RESTARTS) == [f"torchelastic.worker_group {ns(15)}"]
-    assert led_to(c.METRIC_RESTART_DURATION) == [f"torchelastic.worker_group {ns(15)}"]
-    assert f"torchelastic.rendezvous {ns(13)}" in led_to(c.METRIC_RENDEZVOUS_DURATION)
-    assert led_to(c.METRIC_EXIT_BARRIER_DURATION) == [f"torchelastic.agent {ns(0)}"]
+    assert led_to(c.METRIC_WORKER_FAILURES) == {"torchelastic.worker 2"}
+    assert led_to(c.METRIC_RESTARTS) == {"torchelastic.worker_group 15"}
+    assert led_to(c.METRIC_RESTART_DURATION) == {"torchelastic.worker_group 15"}
+    assert led_to(c.METRIC_RENDEZVOUS_DURATION) == {"torchelastic.rendezvous 0", "torchelastic.rendezvous 13"}
+    assert led_to(c.METRIC_EXIT_BARRIER_DURATION) == {"torchelastic.agent 0"}
 
 
 def test_events_are_counted_by_torchs_names_and_a_users_as_other() -> None:
@@ -265,39 +243,11 @@ def test_a_clock_that_is_set_back_takes_nothing_from_a_counter(first: str) -> No
     assert min(values) >= 0
 
 
-def test_measuring_leaves_the_programs_random_numbers_alone() -> None:
-    """A training script with a seed gets the same numbers with the bridge and without it."""
-    from opentelemetry.sdk.metrics import AlwaysOnExemplarFilter, MeterProvider
-    from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-
-    from torchelastic_otel._telemetry.metric_export import view_without_random
-
-    reader = InMemoryMetricReader()
-    provider = MeterProvider(
-        [reader], exemplar_filter=AlwaysOnExemplarFilter(), views=[view_without_random()]
-    )
-    meter = provider.get_meter("test")
-    counter, histogram = meter.create_counter("c"), meter.create_histogram("h")
-    random.seed(1)
-    before = random.getstate()
-    for number in range(10):
-        counter.add(number)
-        histogram.record(number)
-    assert random.getstate() == before
-    data = reader.get_metrics_data()
-    assert data is not None
-    metrics = data.resource_metrics[0].scope_metrics[0].metrics
-    assert [e.value for e in metrics[0].data.data_points[0].exemplars or ()] == [9]
-
-
-# --- jobs of which less is known, and programs that go on ---------------------------------------------------
-
-
 def told_by_events() -> World:
     """Return a world with a job of which only events are heard: two rounds, then the end."""
     world = World()
     for at in (0, 10):
-        world.rendezvous(at, "The node 'n_1_0' attempts to join the next round of the rendezvous 'r'.")
+        world.asks(at)
         world.joined(at + 1, 2)
         world.pids = {0: 100 + at, 1: 101 + at}
         for rank in range(2):
@@ -346,8 +296,7 @@ def test_a_launcher_that_ends_without_a_word_ends_where_its_time_was_counted() -
     world.engine.settle(ns(100))
     world.engine.close(None)
     assert world.points(c.METRIC_UPTIME) == {None: 97}
-    agent = next(span for span in world.spans.ended if span.name == "torchelastic.agent")
-    assert agent.end_time == ns(99)
+    assert times(world.one(AGENT)) == (0, 99)
 
 
 def test_a_run_id_in_a_users_own_event_makes_no_series() -> None:
@@ -356,84 +305,3 @@ def test_a_run_id_in_a_users_own_event_makes_no_series() -> None:
     for number in range(100):
         world.engine.event(("saved", "WORKER", 0, {"run_id": f"mlflow-{number}"}), ns(3), None)
     assert set(world.points(c.METRIC_EVENTS, c.RUN_ID)) == {"r"}
-
-
-class Counts:
-    """A meter provider that notes what its counters are given, and when it is flushed."""
-
-    def __init__(self, fail: str = "") -> None:
-        self.seen: list[str] = []
-        self._fail = fail
-
-    def get_meter(self, *_: object) -> Counts:
-        """Return a meter."""
-        return self
-
-    def create_counter(self, name: str, *_: object) -> Counter:
-        """Return a counter."""
-        return Counter(self, name)
-
-    def force_flush(self, _timeout: float) -> bool:
-        """Note it."""
-        self.seen.append("flushed")
-        return True
-
-    def take(self, name: str, amount: float) -> None:
-        """Note a measurement, or fail."""
-        if name == self._fail:
-            raise ValueError("a view that fails")
-        self.seen.append(f"{name.rpartition('.')[2]} {amount:g}")
-
-
-class Counter:
-    """A counter of ``Counts``."""
-
-    def __init__(self, counts: Counts, name: str) -> None:
-        self._counts, self._name = counts, name
-
-    def add(self, amount: float, _attributes: object, _context: object) -> None:
-        """Note a measurement."""
-        self._counts.take(self._name, amount)
-
-
-def meter_of(counts: Counts) -> tuple[Meter, Flusher]:
-    """Return a meter and what flushes it, once that is loaded."""
-    flusher = Flusher("test", lambda: counts)
-    flusher.wait_loaded(time.monotonic() + 60)
-    return Meter(flusher), flusher
-
-
-def test_a_series_of_failures_is_exported_at_zero_before_it_counts() -> None:
-    """Also one that nobody could know of beforehand: backends take its first value for where it starts."""
-    counts = Counts()
-    meter, flusher = meter_of(counts)
-    meter.measure(c.METRIC_WORKER_FAILURES, 1, {c.ERROR_TYPE: "KeyError"})
-    meter.publish()
-    assert flusher.wait(1, time.monotonic() + 60)
-    meter.publish()
-    meter.measure(c.METRIC_WORKER_FAILURES, 2, {c.ERROR_TYPE: "KeyError"})
-    meter.publish()
-    assert counts.seen == ["failures 0", "flushed", "failures 1", "failures 2"]
-    flusher.end()
-
-
-def test_the_last_export_keeps_nothing_back() -> None:
-    """There is no time for a zero of its own."""
-    counts = Counts()
-    meter, flusher = meter_of(counts)
-    meter.measure(c.METRIC_WORKER_FAILURES, 1, {c.ERROR_TYPE: "KeyError"})
-    meter.publish(last=True)
-    assert counts.seen == ["failures 1"]
-    flusher.end()
-
-
-def test_an_instrument_that_fails_costs_no_other() -> None:
-    """And nothing is counted twice for it."""
-    counts = Counts(fail=c.METRIC_EVENTS)
-    meter, flusher = meter_of(counts)
-    meter.measure(c.METRIC_EVENTS, 1, {})
-    meter.measure(c.METRIC_HEARTBEATS, 1, {})
-    meter.publish()
-    meter.publish()
-    assert counts.seen == ["heartbeats 1"]
-    flusher.end()

@@ -11,15 +11,18 @@ from otlp_receiver import OtlpReceiver, TlsFiles
 
 
 class Authority:
-    """A certificate authority with a server's certificate and a client's, as PEM files."""
+    """A certificate authority with a server's certificate and a client's, as PEM files.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: where the files are.
+        names: of the server.
+    """
+
+    def __init__(self, folder: Path, *names: str) -> None:
         folder.mkdir(exist_ok=True)
         authority = trustme.CA()
-        server, client = (
-            authority.issue_cert("127.0.0.1", "localhost"),
-            authority.issue_cert("client.example"),
-        )
+        server = authority.issue_cert(*(names or ("127.0.0.1", "localhost")))
+        client = authority.issue_cert("client.example")
         self.ca = folder / "ca.pem"
         authority.cert_pem.write_to_path(self.ca)
         self.server_certificate, self.server_key = folder / "server.pem", folder / "server.key"

@@ -3,76 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
 
-from .._runtime.guard import say_once
+from .._runtime.guard import note_internal_error, say_once
+from .._runtime.own_thread import as_own_thread
 from .encoding import Encoded
-from .memory import Memory
-from .spool import Item, Spool, SpoolError
+from .spool import Spool, SpoolError, leave_to_parent
 
-_DISK_AGAIN_S = 60.0
-
-
-class Store(Protocol):
-    """Keeps items until they are delivered: the spool on disk, or memory.
-
-    Arguments and results are those of ``Spool``. What is on a disk raises SpoolError where that refuses.
-    """
-
-    @property
-    def path(self) -> Path:
-        """Where it is, for messages."""
-
-    @property
-    def in_memory(self) -> bool:
-        """Whether it ends with the process."""
-
-    def scope(self, signal: str, header: bytes) -> int:
-        """Return the id of a header."""
-
-    def header(self, scope_id: int) -> bytes:
-        """Return the header of that id."""
-
-    def add(
-        self, signal: str, scope_id: int, payloads: Sequence[bytes], last_ns: int, ended: Sequence[str] = ()
-    ) -> list[int]:
-        """Keep items; return their ids, in order."""
-
-    def replace_metrics(self, payload: bytes) -> int:
-        """Keep a request of metrics in place of those before it."""
-
-    def keep_open_span(self, span_id: str, scope_id: int, payload: bytes) -> None:
-        """Keep what is known of a span that has not ended."""
-
-    def forget_open_spans(self, span_ids: Sequence[str]) -> None:
-        """Forget spans that have ended."""
-
-    def load(self, ids: Sequence[int]) -> list[Item]:
-        """Return the items of these ids that are still there, in that order."""
-
-    def remove(self, ids: Sequence[int]) -> None:
-        """Forget items."""
-
-    def hold(self, ids: Sequence[int], why: str) -> None:
-        """Keep items that are not to be sent by this process."""
-
-    def close(self) -> None:
-        """Give it up."""
-
-    def disown(self) -> None:
-        """In a forked child: leave all of it to the parent."""
+_DISK_AGAIN_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
     """Where an item is kept until it is delivered."""
 
-    store: Store
+    store: Spool
     id: int
 
     @property
@@ -80,9 +30,16 @@ class Kept:
         """Whether it ends with the process."""
         return self.store.in_memory
 
+    @property
+    def there(self) -> bool:
+        """Whether it still is: at a bound the oldest go."""
+        return self.store.has(self.id)
+
 
 class DiskOrMemory:
     """The process's spool; memory takes its place when the disk does not do its part.
+
+    What went to memory is written to the disk as soon as it takes something again.
 
     Args:
         open_spool: opens the spool on disk; None to do without.
@@ -91,86 +48,157 @@ class DiskOrMemory:
 
     def __init__(self, open_spool: Callable[[], Spool] | None, memory_bytes: int) -> None:
         self._open = open_spool
+        self._memory_bytes = memory_bytes
         self._lock = threading.Lock()
-        self._disk: Spool | None = None
-        self._memory = Memory(memory_bytes)
-        self._disk_again_s = 0.0
-        self._retired_drops = 0
-
-    @property
-    def on_disk(self) -> bool:
-        """Whether what is recorded now goes to the disk."""
-        return self._open is not None and time.monotonic() >= self._disk_again_s
+        self._spools: list[Spool] = []  # the last one takes what is recorded now
+        self._gone_drops: Counter[str] = Counter()  # of those that were given up
+        self._again_s = 0.0
+        self._retrying: threading.Thread | None = None
+        self._ended = threading.Event()
 
     def keep(self, signal: str, encoded: Encoded, last_ns: int, ended: Sequence[str]) -> list[Kept]:
         """Keep items; return where, in order. The arguments are those of ``Outbox.keep``."""
 
-        def add(store: Store) -> list[int]:
-            return store.add(signal, store.scope(signal, encoded.header), encoded.payloads, last_ns, ended)
+        def add(spool: Spool) -> list[int]:
+            return spool.add(signal, spool.scope(signal, encoded.header), encoded.payloads, last_ns, ended)
 
         return self._write(add)
 
     def keep_last_metrics(self, request: bytes) -> Kept:
         """Keep a request of metrics in place of the one before it."""
-        (kept,) = self._write(lambda store: [store.replace_metrics(request)])
+        (kept,) = self._write(lambda spool: [spool.replace_metrics(request)])
         return kept
 
     def keep_open_span(self, signal: str, span_id: str, encoded: Encoded) -> None:
         """Keep what is known of a span that has not ended."""
 
-        def keep(store: Store) -> list[int]:
-            scope_id = store.scope(signal, encoded.header)
+        def keep(spool: Spool) -> list[int]:
+            scope_id = spool.scope(signal, encoded.header)
             for payload in encoded.payloads:
-                store.keep_open_span(span_id, scope_id, payload)
+                spool.keep_open_span(span_id, scope_id, payload)
             return []
 
         self._write(keep)
 
     def forget_open_spans(self, span_ids: Sequence[str]) -> None:
-        """Forget spans that have ended if they are open on the disk, as far as it lets it."""
-        with self._lock, contextlib.suppress(SpoolError):
-            if self._disk is not None:
-                self._disk.forget_open_spans(span_ids)
+        """Forget spans that have ended wherever they are open, as far as the disk lets it."""
+        with self._lock:
+            for spool in self._spools:
+                with contextlib.suppress(SpoolError):
+                    spool.forget_open_spans(span_ids)
 
-    def _write(self, action: Callable[[Store], list[int]]) -> list[Kept]:
+    def _write(self, action: Callable[[Spool], list[int]]) -> list[Kept]:
         """Do ``action`` on the spool; while its disk refuses, say so once and go on in memory."""
         with self._lock:
-            if self.on_disk and self._open is not None:
+            self._to_disk()
+            if self._spools and not self._spools[-1].in_memory:
                 try:
-                    self._disk = self._disk or self._open()
-                    return _written(self._disk, action(self._disk))
+                    return _kept(self._spools[-1], action)
                 except SpoolError as error:
-                    self._disk_again_s = time.monotonic() + _DISK_AGAIN_S
-                    say_once("spool", f"{error} Telemetry is kept in memory until it is sent.")
-            return _written(self._memory, action(self._memory))
+                    self._refused(error)
+            if not self._spools or not self._spools[-1].in_memory:
+                self._spools.append(Spool.create_in_memory(self._memory_bytes))
+            return _kept(self._spools[-1], action)
+
+    def _to_disk(self, *, at_once: bool = False) -> None:
+        """Open a spool on disk, and write what is in memory to it, unless the disk refused a while ago."""
+        memory = self._spools[-1] if self._spools else None
+        if self._open is None or (memory is not None and not memory.in_memory):
+            return
+        if time.monotonic() < self._again_s and not at_once:
+            return
+        try:
+            disk = self._open()
+            if memory is None:
+                self._spools.append(disk)
+                return
+            try:
+                memory.move_to(disk)
+            except BaseException:
+                disk.discard()
+                raise
+        except SpoolError as error:
+            self._refused(error)
+            return
+        say_once(
+            "spool again",
+            f"the spool can be written again: what was in memory is in {memory.path}.",
+            level=logging.INFO,
+        )
+        for spool in self._spools[:-1]:
+            if spool.release_if_empty():
+                self._spools.remove(spool)
+                self._gone_drops.update(spool.drops)
+
+    def _refused(self, error: SpoolError) -> None:
+        say_once("spool", f"{error} Telemetry is kept in memory until it is sent or the disk takes it.")
+        self._again_s = time.monotonic() + _DISK_AGAIN_S
+        if self._retrying is None and not self._ended.is_set():
+            self._retrying = threading.Thread(target=self._retry, name="torchelastic-otel-disk", daemon=True)
+            try:
+                self._retrying.start()
+            except RuntimeError:  # the interpreter is ending, and tries once more by itself
+                self._retrying = None
+
+    def _retry(self) -> None:
+        """Try the disk again though nothing is recorded, until it takes what is in memory."""
+        as_own_thread()
+        try:
+            while not self._ended.wait(max(0.0, self._again_s - time.monotonic())):
+                with self._lock:
+                    self._to_disk()
+                    if not self._spools or not self._spools[-1].in_memory:
+                        self._retrying = None
+                        return
+        except Exception as error:
+            note_internal_error("writing to the disk again", error)
 
     @property
     def dropped(self) -> int:
         """Items dropped at the bounds so far."""
-        on_disk = self._disk.dropped if self._disk is not None else 0
-        return self._retired_drops + self._memory.dropped + on_disk
+        return self.drops.total()
+
+    @property
+    def drops(self) -> Counter[str]:
+        """The same by signal."""
+        found = Counter(self._gone_drops)
+        for spool in list(self._spools):
+            found.update(spool.drops)
+        return found
+
+    def settle(self) -> None:
+        """Put what there is where it outlives the process best: on the disk, each spool in one file."""
+        with self._lock:
+            if self._spools:
+                self._to_disk(at_once=True)
+            for spool in self._spools:
+                with contextlib.suppress(SpoolError):
+                    spool.checkpoint()
 
     def retire(self) -> None:
-        """Give both up; files go if nothing is left in them. What is recorded later opens new ones."""
+        """Give all up; files go if nothing is left in them. What is recorded later opens new ones."""
         with self._lock:
-            if self._disk is not None:
-                self._retired_drops += self._disk.dropped
-                self._disk.close()
-                self._disk = None
-            self._memory.close()
+            for spool in self._spools:
+                self._gone_drops.update(spool.drops)
+                spool.close()
+            self._spools = []
 
     def disown(self) -> None:
         """In a forked child: leave everything to the parent."""
-        if self._disk is not None:
-            self._disk.disown()
-        self._memory.disown()
+        self._ended.set()
+        for spool in self._spools:
+            spool.disown()
+        leave_to_parent()
 
 
-def _written(store: Spool | Memory, ids: list[int]) -> list[Kept]:
-    if store.dropped:
-        say_once(
-            "spool full",
-            f"the spool {store.path} is full (TORCHELASTIC_OTEL_SPOOL_MAX_BYTES): the oldest goes, "
-            "and is counted in torchelastic_otel.dropped.",
+def _kept(spool: Spool, action: Callable[[Spool], list[int]]) -> list[Kept]:
+    before = spool.dropped
+    ids = action(spool)
+    if spool.dropped > before:
+        what = (
+            "what is kept in memory is at its bound"
+            if spool.in_memory
+            else f"the spool {spool.path} is full (TORCHELASTIC_OTEL_SPOOL_MAX_BYTES)"
         )
-    return [Kept(store, number) for number in ids]
+        say_once("spool full", f"{what}: the oldest goes, and is counted in torchelastic_otel.dropped.")
+    return [Kept(spool, number) for number in ids]

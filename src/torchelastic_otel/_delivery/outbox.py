@@ -16,11 +16,11 @@ from .._config.environment import Signal
 from .._runtime.guard import note_internal_error, say_once
 from .._runtime.own_thread import as_own_thread, loaded
 from .backoff import Backoff
-from .disk_or_memory import DiskOrMemory, Kept, Store
+from .disk_or_memory import DiskOrMemory, Kept
 from .encoding import Encoded
 from .experience import Experience
 from .policy import ASK_AGAIN_S, Decision, refused_items
-from .spool import Item, SpoolError, assemble_readable, fitting
+from .spool import Item, Spool, SpoolError, assemble_readable, fitting
 from .waiting import Waiting
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Outbox:
         self._waiting = Waiting(max_queue, clock)
         self._experience: Experience[Kept] = Experience(own=True, most=max_batch)
         self._off_until = float("-inf")
-        self._refusing: Store | None = None  # a disk that gives nothing back
+        self._refusing: Spool | None = None  # a disk that gives nothing back
         self._refusing_until = 0.0
         self._loaded = threading.Event()
         self._sender: Sender | None = None
@@ -155,7 +155,10 @@ class Outbox:
 
         Returns as soon as an attempt fails: what is in a spool need not hold up the end of a process.
         """
-        return self._waiting.flush(deadline)
+        done = self._waiting.flush(deadline)
+        if not done:
+            self._keeper.settle()
+        return done
 
     def wait_loaded(self, deadline: float) -> None:
         """Wait until the sender is loaded, at most until ``deadline`` (``time.monotonic`` seconds)."""
@@ -219,7 +222,7 @@ class Outbox:
             if time.monotonic() >= self._refusing_until:
                 self._refusing = None
 
-    def _disk_refused(self, store: Store, error: SpoolError) -> None:
+    def _disk_refused(self, store: Spool, error: SpoolError) -> None:
         """Leave what is on a disk that gives nothing back there for a while; the rest goes on."""
         say_once(f"spool read {store.path}", f"{error} What is in it is sent when it can be read.")
         self.last_error = str(error)

@@ -62,8 +62,8 @@ class Outboxes:
         return iter(self._outboxes)
 
     def _open(self, directory: Path) -> Spool:
-        make_room(directory, self._settings.spool_max_bytes)
-        return Spool.create(directory, self._settings.spool_max_bytes, self._destinations)
+        lost = make_room(directory, self._settings.spool_max_bytes)
+        return Spool.create(directory, self._settings.spool_max_bytes, self._destinations, lost)
 
     def outbox(self, signal: Signal, target: OtlpTarget, batch: BatchSettings) -> Outbox:
         """Make the outbox of a signal that goes to ``target``."""

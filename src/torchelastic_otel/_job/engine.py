@@ -95,6 +95,9 @@ class Engine:
             if job.judged or len(self._launched) >= _MOST_JOBS:
                 job.finish()
                 self._forget_ended()
+        replaced = self._launched.pop(fact.job, None)
+        if replaced is not None:
+            replaced.finish()
         identity = fact.identity or identify(fact.run_id, self._environ, self._settings.trace_seed)
         job = Job(
             self._output,
@@ -136,11 +139,16 @@ class Engine:
         self._output.belongs_to(job.run_id)
         if not self._by_run:
             self._output.begin_counts()
+        launched = set(self._launched.values())
+        replaced = self._by_run.get(job.run_id)
+        if replaced is not None and replaced not in launched:
+            replaced.finish()
         self._by_run[job.run_id] = job
         self._by_run.move_to_end(job.run_id)
-        while len(self._by_run) > _MOST_JOBS:
-            _, oldest = self._by_run.popitem(last=False)
-            oldest.finish()
+        if len(self._by_run) > _MOST_JOBS:
+            # Launchers that run stay: there are never as many of them.
+            oldest = next(run_id for run_id, known in self._by_run.items() if known not in launched)
+            self._by_run.pop(oldest).finish()
 
     def worker_contexts(self, number: int) -> dict[int, dict[str, str]]:
         """Return, by local rank, the environment variables that carry each worker's span context."""

@@ -35,7 +35,7 @@ def _tell(job: Job, fact: f.Fact) -> None:
         case f.WorkersExited():
             job.workers_exited(fact)
         case f.WorkersStopping():
-            job.workers_stopping()
+            job.workers_stopping(fact.time_ns)
         case f.WorkersStopped():
             job.workers_stopped(fact)
         case f.Monitored():

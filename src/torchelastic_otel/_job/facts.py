@@ -128,11 +128,11 @@ class WorkersStarted(Fact):
 
 @dataclass(frozen=True, slots=True)
 class WorkerError:
-    """What a worker wrote into its error file (``@record``); ``time_s`` is the file's own time stamp."""
+    """What a worker wrote into its error file (``@record``), and when: the file's mtime, None if unknown."""
 
     file: str
     json: str
-    time_s: int | None = None
+    written_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,10 +149,16 @@ class WorkerExit:
 
 @dataclass(frozen=True, slots=True)
 class WorkersExited(Fact):
-    """Local workers that ended by themselves, before the agent began to stop any."""
+    """Local workers that ended by themselves, before the agent began to stop any.
+
+    ``alive_ns`` is when they were last seen alive, 0 where nobody looked before. ``raised`` has the error
+    files, by local rank, of workers that have raised and still run.
+    """
 
     exits: list[WorkerExit]
     oom_kills: int | None = None
+    alive_ns: int = 0
+    raised: dict[int, WorkerError] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,7 +97,7 @@ class Generations:
         """Record deaths, collateral ones too."""
         first = first_failure_attributes(self.group.first_deaths) if self.group is not None else {}
         for worker, failure in failures:
-            self._records.failure(failure, first, time_ns, worker.span)
+            self._records.failure(failure, first, worker.span)
             if not failure.collateral:
                 self._measures.worker_failed(failure.attributes, time_ns, worker.span.context)
 

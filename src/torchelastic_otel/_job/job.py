@@ -165,7 +165,8 @@ class Job:
 
     def left_exit_barrier(self, fact: f.ExitBarrier) -> None:
         """The agent has waited for the other nodes."""
-        waited_s = round((fact.end_ns - fact.time_ns) / 1e9, 3)
+        self.heard(fact.end_ns)
+        waited_s = round(max(0, fact.end_ns - fact.time_ns) / 1e9, 3)
         self._launcher.reached(c.STEP_BARRIER)
         self.agent.set({c.EXIT_BARRIER_DURATION: waited_s})
         self._measures.barrier(waited_s)
@@ -183,7 +184,7 @@ class Job:
         self._launcher.run_ended(
             fact,
             rendezvous_failure=self._rendezvous.failure,
-            first_deaths=self._group.first_deaths if self._group is not None else [],
+            culprits=self._group.culprits if self._group is not None else [],
             watchdog_victims=self._group.watchdog_victims if self._group is not None else [],
             restarts=self._generations.restarts,
         )
@@ -278,8 +279,11 @@ class Job:
         else:
             self._generations.failed(group.exited(fact), fact.time_ns)
 
-    def workers_stopping(self) -> None:
+    def workers_stopping(self, time_ns: int) -> None:
         """The agent begins to stop what still runs of the generation."""
+        if self._group is not None and self._launcher.stop_signal is None:
+            # Of a signal that reached the launcher nobody knows when it reached the workers.
+            self._group.stopping(time_ns)
         self._launcher.stopping_workers()
 
     def workers_stopped(self, fact: f.WorkersStopped) -> None:

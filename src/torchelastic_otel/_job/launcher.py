@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from .. import _contract as c
 from . import sentences
+from .evidence import first_of
 from .facts import Raised, RunEnded
 from .verdict import (
     Failure,
@@ -67,16 +68,18 @@ class Launcher:
         fact: RunEnded,
         *,
         rendezvous_failure: Verdict | None,
-        first_deaths: Sequence[Failure],
+        culprits: Sequence[Failure],
         watchdog_victims: Sequence[Failure],
         restarts: int,
     ) -> None:
         """The agent's run returned or raised: from what is known then follows how the job ends."""
-        error = fact.error
+        error, first = fact.error, first_of(culprits)
         if error is not None and error.signal is not None:
             if watchdog_victims:
                 # The watchdog sends its own agent the signal that it sent the worker: no preemption.
-                self.verdict = job_failed_by_workers(watchdog_victims, sentences.agent_killed_too())
+                self.verdict = job_failed_by_workers(
+                    watchdog_victims, watchdog_victims, sentences.agent_killed_too()
+                )
             else:
                 self.verdict = job_terminated(error.signal, self.step)
         elif rendezvous_failure is not None and (error is not None or not fact.state):
@@ -86,10 +89,10 @@ class Launcher:
         elif fact.state == "SUCCEEDED":
             self.verdict = job_succeeded(restarts)
         elif fact.state == "UNHEALTHY":
-            self.verdict = job_failed_by_workers(first_deaths, sentences.no_restart_when_stuck())
+            self.verdict = job_failed_by_workers(first, culprits, sentences.no_restart_when_stuck())
         else:
             tail = sentences.no_more_restarts(self._max_restarts, restarts)
-            self.verdict = job_failed_by_workers(first_deaths, tail)
+            self.verdict = job_failed_by_workers(first, culprits, tail)
 
     def told(self, verdict: Verdict | None) -> None:
         """Torch's event alone tells the end; None where it does not say how."""

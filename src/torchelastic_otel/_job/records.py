@@ -68,8 +68,8 @@ class Records:
         event = Event(Kind.BRIDGE, name, time_ns, clean_text(body), full, severity, observed_ns=time_ns)
         self.record(event, span)
 
-    def failure(self, failure: Failure, first: Attributes, time_ns: int, span: OpenSpan) -> None:
-        """Record a worker's death; ``first`` names the node's first failure."""
+    def failure(self, failure: Failure, first: Attributes, span: OpenSpan) -> None:
+        """Record a worker's death at the time that its evidence tells; ``first`` names the node's first."""
         known = Known.COLLATERAL if failure.collateral else Known.ANYWAY
         attributes = {**failure.attributes, **first}
-        self.tell(c.EVENT_FAILURE, time_ns, failure.sentence, attributes, span, known=known)
+        self.tell(c.EVENT_FAILURE, failure.when.told_ns, failure.sentence, attributes, span, known=known)

@@ -50,8 +50,7 @@ class Rendezvous:
         if self.attempt is None:
             return False
         if fact.error is not None and joined is None:
-            waited_s = (fact.time_ns - self.attempt.start_ns) / 1e9
-            self.failure = rendezvous_verdict(fact.error, waited_s, fact.view)
+            self.failure = rendezvous_verdict(fact.error, _waited_s(self.attempt, fact.time_ns), fact.view)
             self.over(fact.time_ns, self.failure)
             return False
         known: dict[str, AttributeValue | None] = {
@@ -71,8 +70,7 @@ class Rendezvous:
     def joined(self, time_ns: int, known: Attributes) -> None:
         """This node is in the round."""
         if self.attempt is not None:
-            waited_s = max(0.0, (time_ns - self.attempt.start_ns) / 1e9)
-            known = {**known, c.RENDEZVOUS_WAITED: round(waited_s, 3)}
+            known = {**known, c.RENDEZVOUS_WAITED: round(_waited_s(self.attempt, time_ns), 3)}
             self.over(time_ns, Verdict(c.OUTCOME_SUCCEEDED, "joined", known))
 
     def over(self, time_ns: int, verdict: Verdict) -> None:
@@ -82,6 +80,11 @@ class Rendezvous:
             span.set(verdict.attributes)
             span.end(time_ns, verdict.outcome, verdict.sentence)
             self._measures.rendezvous_ended(span, time_ns, verdict.outcome, verdict.attributes)
+
+
+def _waited_s(attempt: OpenSpan, time_ns: int) -> float:
+    """Return how long an attempt has taken, in seconds; a clock that was set back makes it 0."""
+    return max(0, time_ns - attempt.start_ns) / 1e9
 
 
 def round_of(joined: Event) -> Attributes:

@@ -152,6 +152,15 @@ def first_deaths(sentences: Sequence[str]) -> str:
     )
 
 
+def peers_lost(sentences: Sequence[str]) -> str:
+    """Tell that all who died lost a peer: the cause is elsewhere, and nobody here is named for it."""
+    count = len(sentences)
+    who = "a worker" if count == 1 else f"{count} workers"
+    shown = "; ".join(sentences[:_SHOWN_FAILURES])
+    more = f"; and {count - _SHOWN_FAILURES} more" if count > _SHOWN_FAILURES else ""
+    return f"{who} lost a peer, so the cause is on another node or a worker that hangs: {shown}{more}"
+
+
 def not_started(error: Known) -> str:
     """Tell that the workers' processes could not be made."""
     return f"the workers could not be started: {exception_text(error)}"

@@ -23,7 +23,7 @@ class Known(Enum):
     """The worker was stopped by its agent after another one's death."""
 
 
-_TABLE: tuple[tuple[Kind | str, str, Known, int], ...] = (
+TABLE: tuple[tuple[Kind | str, str, Known, int], ...] = (
     # whose event or which one; its state, outcome or name; what is known; severity
     (Kind.WORKER, "FAILED", Known.COLLATERAL, WARN),
     (Kind.WORKER, "FAILED", Known.ANYWAY, ERROR),
@@ -53,7 +53,7 @@ def severity_of(what: Kind | str, state: str = "", *known: Known) -> int:
         state: torch's state of it, a watchdog event's name, or the outcome that an end tells.
         known: what is known beyond that.
     """
-    for row_what, row_state, row_known, severity in _TABLE:
+    for row_what, row_state, row_known, severity in TABLE:
         if what == row_what and state == row_state and (row_known is Known.ANYWAY or row_known in known):
             return severity
     return INFO

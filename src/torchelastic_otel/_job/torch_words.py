@@ -28,6 +28,16 @@ NO_ERROR_FILE: Final = "<NONE>"
 """The message where a worker left no error file."""
 NO_PID: Final = "None"
 
+PEER_LOST: Final = re.compile(
+    r"connection (?:closed|reset) by peer|broken pipe|timed out (?:waiting|after)|please check rank \d+ logs"
+    r"|remote process exited or there was a network error|watchdog caught collective operation timeout"
+    r"|failed to pass monitoredBarrier",
+    re.IGNORECASE,
+)
+"""What collectives of gloo and NCCL say when another rank is gone, or does not come."""
+COLLECTIVE_ERRORS: Final = re.compile(r"(?:torch\.distributed\.)?(?:Dist\w*Error|RuntimeError)\Z")
+"""The classes of exceptions that collectives raise."""
+
 SIGNAL_EXCEPTION: Final = "SignalException"
 """torchrun turns SIGTERM and its like into this."""
 GRACEFUL_EXIT: Final = "RendezvousGracefulExitError"

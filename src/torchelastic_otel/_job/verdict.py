@@ -9,6 +9,7 @@ from .. import _contract as c
 from .._values import Attributes, AttributeValue, present
 from . import sentences
 from . import torch_words as words
+from .evidence import Interval, at, written
 from .exceptions import exception_from_error_file
 from .facts import Raised, RendezvousView, WorkerError, WorkerExit
 from .translate import error_type
@@ -20,8 +21,13 @@ class Failure:
 
     attributes: Attributes
     sentence: str
+    when: Interval
     collateral: bool = False
-    error_time_s: int | None = None
+
+    @property
+    def peer_lost(self) -> bool:
+        """Whether its error says that another rank was lost."""
+        return c.FAILURE_PEER_LOST in self.attributes
 
 
 @dataclass(slots=True)
@@ -40,38 +46,61 @@ UNKNOWN = Verdict(None, "")
 # Failures of workers
 
 
-def own_death(identity: Mapping[str, AttributeValue], exit_: WorkerExit, oom_kills: int | None) -> Failure:
+def own_death(
+    identity: Mapping[str, AttributeValue], exit_: WorkerExit, seen: Interval, oom_kills: int | None = None
+) -> Failure:
     """Describe the death of a worker that ended by itself, with what is known and no more.
 
     Args:
         identity: the worker's ranks, id, host, role, run id and round as attributes.
         exit_: how it ended.
+        seen: when, by the agent's looks.
         oom_kills: out-of-memory kills that the cgroup counted meanwhile; None where it does not count.
     """
     attributes = _death(identity, exit_)
+    if _is_peer_lost(attributes):
+        attributes[c.FAILURE_PEER_LOST] = True
     killed = exit_.exit_code == -9 and oom_kills is not None
     if killed:
         attributes[c.FAILURE_OOM_KILL] = bool(oom_kills)
     sentence = sentences.death(attributes, exit_.exit_code, out_of_memory=killed and bool(oom_kills))
-    return Failure(attributes, sentence, error_time_s=_error_time_s(exit_.error))
+    raised_ns = None if exit_.error is None else exit_.error.written_ns
+    return Failure(attributes, sentence, seen if raised_ns is None else written(raised_ns))
 
 
-def collateral_death(identity: Mapping[str, AttributeValue], exit_: WorkerExit) -> Failure:
+def raised_death(identity: Mapping[str, AttributeValue], error: WorkerError, seen_ns: int) -> Failure:
+    """Describe the death of a worker that has raised, and whose process has not ended yet."""
+    attributes: Attributes = {**identity, **exception_from_error_file(error.json)}
+    attributes[c.FAILURE_CAUSE] = c.CAUSE_EXCEPTION
+    attributes[c.ERROR_TYPE] = error_type(attributes)
+    if _is_peer_lost(attributes):
+        attributes[c.FAILURE_PEER_LOST] = True
+    when = written(seen_ns if error.written_ns is None else error.written_ns)
+    return Failure(attributes, sentences.death(attributes, None, out_of_memory=False), when)
+
+
+def raised_before(exit_: WorkerExit, stopping_ns: int) -> bool:
+    """Tell whether a worker had raised before its agent began to stop it: then it died of that."""
+    raised_ns = None if exit_.error is None else exit_.error.written_ns
+    return raised_ns is not None and raised_ns < stopping_ns
+
+
+def collateral_death(identity: Mapping[str, AttributeValue], exit_: WorkerExit, time_ns: int) -> Failure:
     """Describe the end of a worker that its agent stopped because of another one's death."""
     attributes = {**_death(identity, exit_), c.COLLATERAL: True}
     sentence = sentences.collateral_death(attributes, exit_.exit_code)
-    return Failure(attributes, sentence, collateral=True, error_time_s=_error_time_s(exit_.error))
+    return Failure(attributes, sentence, at(time_ns), collateral=True)
 
 
-def stuck(identity: Mapping[str, AttributeValue]) -> Failure:
+def stuck(identity: Mapping[str, AttributeValue], time_ns: int) -> Failure:
     """Describe a worker in uninterruptible sleep: it has not ended, and the group fails of it."""
     attributes: Attributes = {**identity, c.FAILURE_CAUSE: c.CAUSE_UNINTERRUPTIBLE}
     attributes[c.ERROR_TYPE] = c.CAUSE_UNINTERRUPTIBLE
-    return Failure(attributes, sentences.stuck(attributes))
+    return Failure(attributes, sentences.stuck(attributes), at(time_ns))
 
 
 def killed_by_watchdog(
-    identity: Mapping[str, AttributeValue], event: Mapping[str, AttributeValue]
+    identity: Mapping[str, AttributeValue], event: Mapping[str, AttributeValue], time_ns: int
 ) -> Failure:
     """Describe a worker whose scope expired; ``event`` are the attributes of the watchdog's event."""
     watchdog = {name: value for name, value in event.items() if name.startswith(c.WATCHDOG_PREFIX)}
@@ -80,7 +109,7 @@ def killed_by_watchdog(
     if number.isdecimal():
         attributes[c.WORKER_SIGNAL] = attributes[c.ERROR_TYPE] = sentences.signal_name(int(number))
     sentence = sentences.killed_by_watchdog(attributes, watchdog.get(c.WATCHDOG_PREFIX + "scope_id"))
-    return Failure({**attributes, **watchdog}, sentence)
+    return Failure({**attributes, **watchdog}, sentence, at(time_ns))
 
 
 def _death(identity: Mapping[str, AttributeValue], exit_: WorkerExit) -> Attributes:
@@ -99,24 +128,18 @@ def _death(identity: Mapping[str, AttributeValue], exit_: WorkerExit) -> Attribu
     return attributes
 
 
-def _error_time_s(error: WorkerError | None) -> int | None:
-    return None if error is None else error.time_s
+def _is_peer_lost(attributes: Mapping[str, AttributeValue]) -> bool:
+    """Tell whether an exception is what collectives raise when another rank is gone, or does not come."""
+    kind, message = attributes.get(c.EXCEPTION_TYPE), attributes.get(c.EXCEPTION_MESSAGE)
+    return (
+        isinstance(kind, str)
+        and isinstance(message, str)
+        and words.COLLECTIVE_ERRORS.match(kind) is not None
+        and words.PEER_LOST.search(message) is not None
+    )
 
 
 # Who was first
-
-
-def first_of(culprits: Sequence[Failure]) -> list[Failure]:
-    """Return the failures that may have been the first: one, or all that are tied.
-
-    Deaths seen in one look have no order of their own. Only where every one of them wrote an error file do
-    the files' times, whole seconds of one clock, tell who was earlier.
-    """
-    times = [failure.error_time_s for failure in culprits]
-    if len(culprits) > 1 and all(time is not None for time in times):
-        first = min(time for time in times if time is not None)
-        return [failure for failure in culprits if failure.error_time_s == first]
-    return list(culprits)
 
 
 def first_failure_attributes(first: Sequence[Failure]) -> Attributes:
@@ -142,8 +165,10 @@ def first_failure_attributes(first: Sequence[Failure]) -> Attributes:
     }
 
 
-def group_sentence(first: Sequence[Failure]) -> str:
-    """Tell a generation's failure."""
+def group_sentence(first: Sequence[Failure], culprits: Sequence[Failure]) -> str:
+    """Tell a generation's failure: by those who may have been first, else by all that died."""
+    if culprits and not first:
+        return sentences.peers_lost([failure.sentence for failure in culprits])
     return sentences.first_deaths([failure.sentence for failure in first])
 
 
@@ -199,12 +224,13 @@ def _raised(error: Raised) -> str:
 # The job
 
 
-def job_failed_by_workers(first: Sequence[Failure], tail: str) -> Verdict:
+def job_failed_by_workers(first: Sequence[Failure], culprits: Sequence[Failure], tail: str) -> Verdict:
     """The workers failed for good; ``tail`` says why they are not started again."""
     attributes: Attributes = first_failure_attributes(first)
     if len(first) == 1:
         attributes[c.ERROR_TYPE] = first[0].attributes[c.ERROR_TYPE]
-    return Verdict(c.OUTCOME_FAILED, sentences.failed_by_workers(group_sentence(first), tail), attributes)
+    sentence = sentences.failed_by_workers(group_sentence(first, culprits), tail)
+    return Verdict(c.OUTCOME_FAILED, sentence, attributes)
 
 
 def job_failed_by_launcher(error: Raised, step: str) -> Verdict:

@@ -7,16 +7,18 @@ from dataclasses import dataclass
 from .. import _contract as c
 from .._values import Attributes, present
 from .event import Event
+from .evidence import between_looks, first_of
 from .facts import WorkerExit, WorkersExited, WorkersStarting
 from .output import OpenSpan, Output
 from .verdict import (
     Failure,
     collateral_death,
     first_failure_attributes,
-    first_of,
     group_sentence,
     killed_by_watchdog,
     own_death,
+    raised_before,
+    raised_death,
     stuck,
 )
 
@@ -34,6 +36,8 @@ class Worker:
     outcome: str | None = None
     description: str = ""
     failure: Failure | None = None
+    raised: Failure | None = None
+    """What it dies of, seen while it still runs; ``failure`` follows when it has ended."""
     started: bool = False
 
     def runs_as(self, pid: int) -> None:
@@ -48,8 +52,8 @@ class Worker:
             self.ended_ns, self.outcome, self.description = time_ns, outcome, description
 
     def settle(self) -> None:
-        """End the span at the time the worker was seen ended."""
-        if self.ended_ns:
+        """End the span, once, at the time the worker was seen ended."""
+        if self.ended_ns and not self.span.ended:
             self.span.end(self.ended_ns, self.outcome, self.description)
 
 
@@ -68,9 +72,8 @@ class Group:
         self.shared = shared
         self.workers: dict[int, Worker] = {}
         self.ended_ns = 0
-        self.first_deaths: list[Failure] = []
-        """The node's first failure: one, several that are tied, or none."""
-        self._culprits: list[Failure] = []
+        self._looked_ns = span.start_ns
+        self._stopping_ns = 0
         self._rest: tuple[str | None, str] = (c.OUTCOME_TERMINATED, "")
         """Outcome, and why, of the workers that end without a reason of their own."""
 
@@ -112,45 +115,57 @@ class Group:
                 continue
             # The watchdog's victims were told when it killed them.
             if worker.failure is None:
-                worker.failure = own_death(worker.identity, exit_, fact.oom_kills)
+                seen = between_looks(fact.alive_ns or self._looked_ns, fact.time_ns)
+                worker.failure = own_death(worker.identity, exit_, seen, fact.oom_kills)
                 news.append((worker, worker.failure))
-            died.append(worker)
-        self._blame([failure for _, failure in news])
-        for worker in died:
-            sentence = worker.failure.sentence if worker.failure is not None else ""
+            died.append((worker, worker.failure.sentence))
+        for local_rank, error in fact.raised.items():
+            worker = self.workers.get(local_rank)
+            if worker is not None and not worker.ended_ns and worker.failure is None:
+                worker.raised = raised_death(worker.identity, error, fact.time_ns)
+        self._looked_ns = fact.time_ns
+        for worker, sentence in died:
             worker.seen_ended(fact.time_ns, c.OUTCOME_FAILED, sentence)
             self._mark(worker)
         return news
 
     def stuck(self, worker: Worker, time_ns: int) -> Failure:
         """A worker is in uninterruptible sleep: it has not ended, and the group fails of it."""
-        worker.failure = stuck(worker.identity)
-        self._blame([worker.failure])
+        worker.failure = stuck(worker.identity, time_ns)
         worker.seen_ended(time_ns, c.OUTCOME_FAILED, worker.failure.sentence)
         self._mark(worker)
         return worker.failure
 
     def killed_by_watchdog(self, worker: Worker, event: Event) -> Failure:
         """The watchdog kills a worker whose scope expired."""
-        worker.failure = killed_by_watchdog(worker.identity, event.attributes)
-        self._blame([worker.failure])
+        worker.failure = killed_by_watchdog(worker.identity, event.attributes, event.time_ns)
         self._mark(worker)
         return worker.failure
 
+    def stopping(self, time_ns: int) -> None:
+        """The agent begins to stop those that still run; what they raise from here on follows from that."""
+        self._stopping_ns = self._stopping_ns or time_ns
+
     def stopped(self, exits: list[WorkerExit], time_ns: int) -> list[tuple[Worker, Failure]]:
-        """The agent has stopped these workers; return the collateral deaths."""
+        """The agent has stopped these workers; return the deaths among them, of their own and collateral."""
+        known = [(self.workers.get(exit_.local_rank), exit_) for exit_ in exits]
+        ended = [(worker, exit_) for worker, exit_ in known if worker is not None and not worker.ended_ns]
         failures = []
-        for exit_ in exits:
-            worker = self.workers.get(exit_.local_rank)
-            if worker is None or worker.ended_ns:
-                continue
-            if not self._culprits:
+        for worker, exit_ in ended:
+            if worker.failure is None and (worker.raised or raised_before(exit_, self._stopping_ns)):
+                worker.failure = own_death(worker.identity, exit_, between_looks(self._looked_ns, time_ns))
+                failures.append((worker, worker.failure))
+        for worker, exit_ in ended:
+            if worker.failure is not None:
+                worker.seen_ended(time_ns, c.OUTCOME_FAILED, worker.failure.sentence)
+            elif self.culprits:
+                worker.failure = collateral_death(worker.identity, exit_, time_ns)
+                worker.seen_ended(time_ns, c.OUTCOME_TERMINATED)
+                failures.append((worker, worker.failure))
+            else:
                 worker.seen_ended(time_ns, self._rest[0])
-                continue
-            worker.failure = collateral_death(worker.identity, exit_)
-            worker.seen_ended(time_ns, c.OUTCOME_TERMINATED)
+        for worker, _ in failures:
             self._mark(worker)
-            failures.append((worker, worker.failure))
         return failures
 
     def told(self, event: Event, outcome: str, known: Attributes) -> None:
@@ -171,13 +186,13 @@ class Group:
         for worker in self.workers.values():
             worker.seen_ended(time_ns, *self._rest)
         outcome, sentence = self._how_it_ended()
-        if self._culprits:
+        if self.culprits:
             self.span.set({**first_failure_attributes(self.first_deaths), c.VERDICT: sentence})
         self.span.end(self.ended_ns, outcome, sentence)
 
     def _how_it_ended(self) -> tuple[str | None, str]:
-        if self._culprits:
-            return c.OUTCOME_FAILED, group_sentence(self.first_deaths)
+        if self.culprits:
+            return c.OUTCOME_FAILED, group_sentence(self.first_deaths, self.culprits)
         workers = self.workers.values()
         failed = [worker.description for worker in workers if worker.outcome == c.OUTCOME_FAILED]
         if failed:
@@ -191,12 +206,6 @@ class Group:
         for worker in self.workers.values():
             if worker.ended_ns and (before_ns is None or worker.ended_ns < before_ns):
                 worker.settle()
-
-    def _blame(self, failures: list[Failure]) -> None:
-        """Add one look's worth of culprits; the first look's first are the first failure."""
-        if failures and not self._culprits:
-            self.first_deaths = first_of(failures)
-        self._culprits += failures
 
     def _mark(self, worker: Worker) -> None:
         """Put a failure, and who was first, on the worker's span."""
@@ -214,10 +223,21 @@ class Group:
         return next((w for w in self.workers.values() if w.identity.get(c.WORKER_ID) == str(pid)), None)
 
     @property
+    def culprits(self) -> list[Failure]:
+        """The deaths of workers that died by themselves, by local rank."""
+        deaths = (worker.failure or worker.raised for _, worker in sorted(self.workers.items()))
+        return [death for death in deaths if death is not None and not death.collateral]
+
+    @property
+    def first_deaths(self) -> list[Failure]:
+        """The node's first failure: one, several that are tied, or none."""
+        return first_of(self.culprits)
+
+    @property
     def watchdog_victims(self) -> list[Failure]:
         """The failures of workers that the watchdog killed."""
         return [
-            failure for failure in self._culprits if failure.attributes[c.FAILURE_CAUSE] == c.CAUSE_WATCHDOG
+            failure for failure in self.culprits if failure.attributes[c.FAILURE_CAUSE] == c.CAUSE_WATCHDOG
         ]
 
     @property

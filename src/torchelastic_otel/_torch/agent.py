@@ -41,6 +41,7 @@ class JobHooks:
         self._agent: Agent | None = None
         self._generation: f.WorkersStarting | None = None
         self._told: set[int] = set()
+        self._alive_ns = 0
         self._oom_kills: int | None = None
 
     def _report_safely(self, fact: f.Fact) -> None:
@@ -164,7 +165,8 @@ class JobHooks:
 
     def workers_started(self, pids: dict[int, int]) -> None:
         """The processes run; ``pids`` by local rank."""
-        submit_fact(f.WorkersStarted(self.number, time.time_ns(), pids))
+        self._alive_ns = time.time_ns()
+        submit_fact(f.WorkersStarted(self.number, self._alive_ns, pids))
 
     def workers_not_started(self, error: BaseException) -> None:
         """Starting the processes raised."""
@@ -175,8 +177,9 @@ class JobHooks:
 
         ``culprit`` is the local rank that torch names, if it names one.
         """
-        now_ns = time.time_ns()
+        look_ns = time.time_ns()
         codes = reading.exit_codes(context)
+        raised_and_run = reading.errors_of_running(context, codes)
         exits = []
         for rank, code in codes.items():
             if code is None or rank in self._told:
@@ -186,11 +189,15 @@ class JobHooks:
             # of its own shows that another one failed by itself.
             if culprit is None or rank == culprit or exit_.error is not None:
                 exits.append(exit_)
-        self._workers_exited(exits, now_ns)
+        self._workers_exited(exits, look_ns, raised_and_run)
         if len(self._told) < len(codes):
-            submit_fact(f.WorkersStopping(self.number, now_ns))
+            submit_fact(f.WorkersStopping(self.number, time.time_ns()))
 
-    def _workers_exited(self, exits: list[f.WorkerExit], now_ns: int) -> None:
+    def _workers_exited(
+        self, exits: list[f.WorkerExit], look_ns: int, raised_and_run: dict[int, f.WorkerError]
+    ) -> None:
+        """Report what a look has found that began at ``look_ns``: whoever still runs was alive then."""
+        alive_ns, self._alive_ns = self._alive_ns, look_ns
         if not exits:
             return
         self._told.update(exit_.local_rank for exit_ in exits)
@@ -199,7 +206,7 @@ class JobHooks:
             count = oom_kill_count()
             if count is not None and self._oom_kills is not None:
                 oom_kills = count - self._oom_kills
-        fact = f.WorkersExited(self.number, now_ns, exits, oom_kills)
+        fact = f.WorkersExited(self.number, time.time_ns(), exits, oom_kills, alive_ns, raised_and_run)
         if any(exit_.exit_code for exit_ in exits):
             self._report_safely(fact)
         else:
@@ -215,13 +222,13 @@ class JobHooks:
         self._told.update(exit_.local_rank for exit_ in rest)
         self._report_end(f.WorkersStopped(self.number, time.time_ns(), rest))
 
-    def monitored(self, agent: Agent, result: RunResult) -> None:
-        """``_monitor_workers`` took a look."""
+    def monitored(self, agent: Agent, result: RunResult, look_ns: int) -> None:
+        """``_monitor_workers`` took a look, which began at ``look_ns``."""
         state = result.state.name
         if state == "HEALTHY":
             done = [rank for rank in reading.succeeded_early(agent) if rank not in self._told]
             exits = [reading.worker_exit(agent._pcontext, rank, 0) for rank in done]
-            self._workers_exited(exits, time.time_ns())
+            self._workers_exited(exits, look_ns, {})
             return
         stuck = reading.stuck_pids(agent) if state == "UNHEALTHY" else []
         fact = f.Monitored(self.number, time.time_ns(), state, stuck)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import json
+import os
 import time
 import traceback
 from collections.abc import Container, Mapping
@@ -195,19 +195,19 @@ def worker_exit(context: ProcessContext, rank: int, code: int) -> f.WorkerExit:
     )
 
 
+def errors_of_running(context: ProcessContext, codes: Mapping[int, int | None]) -> dict[int, f.WorkerError]:
+    """Return, by local rank, the error files of workers that have raised and still run."""
+    files = {rank: context.error_files.get(rank, "") for rank, code in codes.items() if code is None}
+    errors = {rank: _worker_error(path) for rank, path in files.items()}
+    return {rank: error for rank, error in errors.items() if error is not None}
+
+
 def _worker_error(path: str) -> f.WorkerError | None:
     """Read a worker's error file, which its ``@record`` wrote."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             text = file.read(_LONGEST_ERROR_FILE)
+            written_ns = os.fstat(file.fileno()).st_mtime_ns
     except OSError:
         return None
-    if not text:
-        return None
-    time_s = None
-    try:
-        stamp = json.loads(text)["message"]["extraInfo"]["timestamp"]
-        time_s = int(stamp)
-    except (ValueError, TypeError, KeyError):
-        pass
-    return f.WorkerError(path, text, time_s)
+    return f.WorkerError(path, text, written_ns) if text else None

@@ -86,9 +86,9 @@ def hook_agent(agent: Agent, job: JobHooks) -> None:
     def started(_start_ns: int, _result: Any, _error: BaseException | None) -> None:
         current.job = None
 
-    def monitored(_start_ns: int, result: Any, error: BaseException | None) -> None:
+    def monitored(start_ns: int, result: Any, error: BaseException | None) -> None:
         if error is None:
-            job.monitored(agent, result)
+            job.monitored(agent, result, start_ns)
 
     def restarting() -> None:
         job.restarting(agent)
