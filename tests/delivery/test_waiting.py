@@ -51,7 +51,7 @@ def test_items_come_in_order_and_stay_until_they_are_removed(memory: Spool) -> N
     waiting = Waiting(9)
     assert waiting.add(kept(memory, 1, 2, 3)) == []
     assert waiting.first(2) == kept(memory, 1, 2)
-    assert waiting.left() == 3
+    assert waiting.left() == {memory: 3}
     assert waiting.remove(kept(memory, 1, 2)) == kept(memory, 1, 2)
     assert waiting.remove(kept(memory, 1, 2)) == []
     assert waiting.first(2) == kept(memory, 3)
@@ -75,7 +75,7 @@ def test_a_request_has_items_of_one_spool(memory: Spool, spool: Spool) -> None:
     waiting.add(kept(memory, 1))
     waiting.add(kept(spool, 2))
     assert waiting.first(9) == kept(spool, 1)
-    assert [waiting.left(in_memory=where) for where in (True, False, None)] == [1, 2, 3]
+    assert waiting.left() == {memory: 1, spool: 2}
 
 
 def test_memory_has_a_bound_and_the_disk_has_its_own(memory: Spool, spool: Spool) -> None:
@@ -83,7 +83,7 @@ def test_memory_has_a_bound_and_the_disk_has_its_own(memory: Spool, spool: Spool
     waiting = Waiting(2)
     assert waiting.add(kept(spool, 1, 2, 3, 4)) == []
     assert waiting.add(kept(memory, 1, 2, 3)) == kept(memory, 1)
-    assert waiting.left() == 6
+    assert waiting.left().total() == 6
 
 
 def test_who_hurries_waits_for_no_others(memory: Spool) -> None:

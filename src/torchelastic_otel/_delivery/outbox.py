@@ -122,9 +122,9 @@ class Outbox:
             return
         for part in encoded:
             excess = self._waiting.add(self._keeper.keep(self.signal, part, last_ns, ended))
-            if excess:
-                self._remove(excess)
-                self._lost(len(excess), "queue_full", "its queue is full")
+            lost = self._remove(excess)
+            if lost:
+                self._lost(lost, "queue_full", "its queue is full")
 
     def keep_metrics(self, request: bytes, *, last_only: bool) -> None:
         """Keep a request of metrics and queue it; ``last_only`` in place of those before."""
@@ -166,7 +166,12 @@ class Outbox:
 
     def left(self, *, in_memory: bool | None = None) -> int:
         """Return how many items are still to be sent; of those in memory, or on disk, if that is said."""
-        return self._waiting.left(in_memory=in_memory)
+        # What waits may have gone at a bound meanwhile.
+        return sum(
+            min(count, store.waiting(self.signal))
+            for store, count in self._waiting.left().items()
+            if in_memory in (None, store.in_memory)
+        )
 
     # The sending thread
 
@@ -328,20 +333,22 @@ class Outbox:
         self._waiting.remove(kept)
 
     def _drop(self, kept: list[Kept], reason: str, why: str) -> None:
-        self._lost(len(kept), reason, why)
-        self._done(kept)
+        self._lost(self._done(kept), reason, why)
 
-    def _done(self, kept: list[Kept]) -> None:
-        self._remove(kept)
+    def _done(self, kept: list[Kept]) -> int:
+        count = self._remove(kept)
         self._waiting.remove(kept)
+        return count
 
-    def _remove(self, kept: list[Kept]) -> None:
-        """Remove items from their stores."""
+    def _remove(self, kept: list[Kept]) -> int:
+        """Remove items from their stores; return how many were there: at a bound the oldest go."""
+        count = sum(each.there for each in kept)
         for store in {id(each.store): each.store for each in kept}.values():
             try:
                 store.remove([each.id for each in kept if each.store is store])
             except SpoolError as error:
                 say_once("spool remove", f"{error} What was sent may be sent again.")
+        return count
 
     def _lost(self, count: int, reason: str, why: str) -> None:
         self.counts["dropped", reason] += count

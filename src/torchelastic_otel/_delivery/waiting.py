@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 from .backoff import Backoff
 from .disk_or_memory import Kept
+from .spool import Spool
 
 _LEAST_S = 0.05
 
@@ -90,10 +92,10 @@ class Waiting:
         """The number of the first one, or of the next to come."""
         return next(iter(self._line.values()), self._came + 1)
 
-    def left(self, *, in_memory: bool | None = None) -> int:
-        """Return how many wait; of those in memory, or on disk, if that is said."""
+    def left(self) -> Counter[Spool]:
+        """Return how many wait, by where they are kept."""
         with self._changed:
-            return sum(in_memory in (None, kept.in_memory) for kept in self._line)
+            return Counter(kept.store for kept in self._line)
 
     # The thread that sends
 

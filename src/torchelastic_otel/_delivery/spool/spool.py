@@ -220,9 +220,12 @@ class Spool:
             return store.load(store.pending(signal, after_id, limit))
 
     def has(self, number: int) -> bool:
-        """Tell whether an item is still there."""
-        with self._mine() as store:
-            return store.has(number)
+        """Tell whether an item is still there; waits for no disk."""
+        return not self._closed and self._store.has(number)
+
+    def waiting(self, signal: str) -> int:
+        """Return how many items of ``signal`` are left and not held; waits for no disk."""
+        return 0 if self._closed else self._store.waiting(signal)
 
     def counts(self) -> dict[str, int]:
         """Return how many items are left, by signal: held ones too, open spans not."""

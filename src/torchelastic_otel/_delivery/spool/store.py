@@ -265,6 +265,10 @@ class Store:
         """Tell whether an item is still there."""
         return self._runs.find(number) is not None
 
+    def waiting(self, signal: str) -> int:
+        """Return how many items of a signal are not held."""
+        return sum(run.left - len(run.held) for run in self._runs if run.signal == signal)
+
     def counts(self) -> dict[str, int]:
         """Return how many items there are, by signal."""
         return dict(self._runs.counts())
