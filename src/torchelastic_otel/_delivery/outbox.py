@@ -108,16 +108,26 @@ class Outbox:
         """Whether its place does not take this signal, as far as is known."""
         return self._clock() < self._off_until
 
-    def keep(self, encoded: Sequence[Encoded], last_ns: int, ended: Sequence[str] = ()) -> None:
+    def keep(
+        self,
+        encoded: Sequence[Encoded],
+        last_ns: int,
+        ended: Sequence[str] = (),
+        recorded: int | None = None,
+    ) -> None:
         """Keep items and queue them; when this returns they are out of the process, if there is a disk.
 
         Args:
             encoded: the items.
             last_ns: when the last of them happened, in nanoseconds since the epoch.
             ended: ids of spans kept open so far that are among them.
+            recorded: how many there were before they were encoded; None for as many as there are now.
         """
+        count = sum(len(part.payloads) for part in encoded)
+        if recorded is not None and recorded > count:
+            self._lost(recorded - count, "unencodable", "they cannot be encoded")
         if self._off:
-            self.counts["dropped", "unsupported"] += sum(len(part.payloads) for part in encoded)
+            self.counts["dropped", "unsupported"] += count
             self._keeper.forget_open_spans(ended)
             return
         for part in encoded:
@@ -207,7 +217,7 @@ class Outbox:
             self._disk_refused(store, error)
             return
         there = {item.id for item in items}
-        self._gone([each for each in kept if each.id not in there])
+        self._waiting.remove([each for each in kept if each.id not in there])
         spoiled = {item.id for item in unreadable}
         self._set_aside([each for each in kept if each.id in spoiled])
         sent = [each for each in kept if each.id in there - spoiled]
@@ -245,7 +255,7 @@ class Outbox:
             f"{NAMES[self.signal]} are kept in {kept[0].store.path}; once their exporter can be made, the "
             "next job sends them, or: torchelastic-otel replay",
         )
-        self._waiting.remove(kept)
+        self._keep_for_later(kept, "no_exporter")
 
     def _act_on(self, answer: Answer, sent: list[Kept]) -> None:
         """Do what the policy says."""
@@ -273,11 +283,11 @@ class Outbox:
             self._backoff.failed(now, answer.retry_after_s)
 
     def _took(self, answer: Answer, sent: list[Kept]) -> None:
-        refused = refused_items(answer, self.signal, len(sent))
-        self.counts["exported", ""] += len(sent) - refused
+        there = self._done(sent)  # what went at a bound on its way is counted already
+        refused = refused_items(answer, self.signal, there)
+        self.counts["exported", ""] += there - refused
         if answer.rejected:
             self._lost(refused, "rejected", f"the backend refused some: {answer.message}")
-        self._done(sent)
         self._delivered()
 
     def _kept(self, answer: Answer, decision: Decision) -> None:
@@ -314,7 +324,7 @@ class Outbox:
             store.hold([each.id for each in sent], message)
         except SpoolError as error:  # they stay in it all the same, and are sent again
             say_once("spool hold", f"{error} What was refused may be sent again.")
-        self.counts["kept", reason] += len(self._waiting.remove(sent))
+        self._keep_for_later(sent, reason)
 
     def _set_aside(self, spoiled: list[Kept]) -> None:
         """Keep what cannot be read: somebody may want to see it."""
@@ -326,10 +336,11 @@ class Outbox:
             f"{store.path} is damaged: some {NAMES[self.signal]} in it cannot be read, and are not sent.",
         )
         store.hold([each.id for each in spoiled], "unreadable")
-        self.counts["kept", "unreadable"] += len(self._waiting.remove(spoiled))
+        self._keep_for_later(spoiled, "unreadable")
 
-    def _gone(self, kept: list[Kept]) -> None:
-        """Take what is no longer where it was kept out of the line."""
+    def _keep_for_later(self, kept: list[Kept], reason: str) -> None:
+        """Take items out of the line that stay where they are."""
+        self.counts["kept", reason] += sum(each.there for each in kept)
         self._waiting.remove(kept)
 
     def _drop(self, kept: list[Kept], reason: str, why: str) -> None:

@@ -77,7 +77,8 @@ class OwnLogs:
         waiting, self._waiting = self._waiting, []
         if self._readable is None:
             self._readable = self._make_readable()
-        self._outbox.keep(encode_logs(self._readable.batch(waiting)), time.time_ns())
+        encoded = encode_logs(self._readable.batch(waiting))
+        self._outbox.keep(encoded, time.time_ns(), recorded=len(waiting))
 
 
 class ProviderLogs:

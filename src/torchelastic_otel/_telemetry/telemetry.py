@@ -257,7 +257,7 @@ class Telemetry:
     def _measure_deliveries(self) -> None:
         """Count what became of the bridge's own items since the last time."""
         run_id = self.run_id
-        for (signal, what, reason), total in self.outboxes.counts().items():
+        for (signal, what, reason), total in self._ways_out.counts().items():
             new = total - self._told_counts.get((signal, what, reason), 0)
             if new > 0:
                 self._told_counts[signal, what, reason] = total
