@@ -115,6 +115,7 @@ def test_a_backend_without_logs_is_said_once_and_left_alone(node: Node, receiver
     script = "record('a')\nflush(5)\nrecord('b')\nflush(5)\nrecord('c')"
     _, err = node.run(script, receiver.http_endpoint)
     assert err.count("takes no log records") == 1
+    assert len(err.splitlines()) == 1, err
     assert len([request for request in receiver.requests if request.signal == "logs"]) == 1
     assert node.left() == {"logs": 1}
 

@@ -104,8 +104,8 @@ class Outbox:
     # From the bridge's thread
 
     @property
-    def _off(self) -> bool:
-        """Whether its place does not take this signal, as far as is known."""
+    def off(self) -> bool:
+        """Whether its place does not take this signal, as far as is known: it is not to be waited for."""
         return self._clock() < self._off_until
 
     def keep(
@@ -126,7 +126,7 @@ class Outbox:
         count = sum(len(part.payloads) for part in encoded)
         if recorded is not None and recorded > count:
             self._lost(recorded - count, "unencodable", "they cannot be encoded")
-        if self._off:
+        if self.off:
             self.counts["dropped", "unsupported"] += count
             self._keeper.forget_open_spans(ended)
             return
@@ -147,7 +147,7 @@ class Outbox:
 
     def keep_open_span(self, span_id: str, encoded: Sequence[Encoded]) -> None:
         """Keep what is known of a span that has not ended, in case that this process is killed."""
-        if self._off:
+        if self.off:
             return
         for part in encoded:
             self._keeper.keep_open_span(self.signal, span_id, part)
@@ -163,12 +163,13 @@ class Outbox:
     def flush(self, deadline: float) -> bool:
         """Try to send all that is queued; True if that is done by ``deadline`` (``time.monotonic`` seconds).
 
-        Returns as soon as an attempt fails: what is in a spool need not hold up the end of a process.
+        Returns as soon as an attempt fails: what is in a spool need not hold up the end of a process. Where a
+        signal is off that is all that can be done.
         """
         done = self._waiting.flush(deadline)
         if not done:
             self._keeper.settle()
-        return done
+        return done or self.off
 
     def wait_loaded(self, deadline: float) -> None:
         """Wait until the sender is loaded, at most until ``deadline`` (``time.monotonic`` seconds)."""
@@ -291,13 +292,13 @@ class Outbox:
         self._delivered()
 
     def _kept(self, answer: Answer, decision: Decision) -> None:
-        what = NAMES[self.signal]
+        what, minutes = NAMES[self.signal], f"{ASK_AGAIN_S / 60:g}"
         self.last_error = answer.message
         if decision.then == "signal off":
             say_once(
                 f"unsupported:{self.signal}",
                 f"{self.endpoint} takes no {what} ({answer.message}): from now on they are neither sent nor "
-                f"kept. It is asked again in {ASK_AGAIN_S / 60:g} minutes. "
+                f"kept, apart from those that were recorded before. It is asked again in {minutes} minutes. "
                 f"OTEL_{self.signal.upper()}_EXPORTER=none says so from the start.",
             )
         else:

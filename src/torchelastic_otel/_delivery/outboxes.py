@@ -117,7 +117,7 @@ class Outboxes:
             " and ".join(
                 f"{count} {NAMES[outbox.signal]}"
                 for outbox in self._outboxes
-                if (count := outbox.left(in_memory=in_memory))
+                if not outbox.off and (count := outbox.left(in_memory=in_memory))
             )
             for in_memory in (False, True)
         )
