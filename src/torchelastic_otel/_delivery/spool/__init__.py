@@ -9,7 +9,7 @@ from .files import (
     on_network_filesystem,
 )
 from .items import Destination, Item, assemble, assemble_readable, destination_of, fitting
-from .orphans import Closed, make_room, open_store, orphans
+from .orphans import Closed, make_room, open_store, orphans, stores_in
 from .spool import Spool
 from .sqlite import DamagedError, ForeignError
 from .store import UNREADABLE, Held
@@ -36,4 +36,5 @@ __all__ = [
     "on_network_filesystem",
     "open_store",
     "orphans",
+    "stores_in",
 ]

@@ -71,6 +71,8 @@ def assemble(signal: str, items: Sequence[Item], header_of: Callable[[int], byte
         header_of: returns the header of a scope id (``Spool.header``).
     """
     if signal == "metrics":  # whole requests, and requests one after the other are one
+        for item in items:
+            service_message(signal, "Request").FromString(item.payload)
         return b"".join(item.payload for item in items)
     groups: dict[int, list[bytes]] = {}
     for item in items:

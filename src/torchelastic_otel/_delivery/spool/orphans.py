@@ -49,6 +49,11 @@ def orphans(directory: Path, closed: list[Closed] | None = None) -> Iterator[Spo
             yield spool
 
 
+def stores_in(directory: Path) -> tuple[list[Path], list[Path]]:
+    """Return the stores in ``directory``, be they in use, and those that were set aside as damaged."""
+    return files.stores(directory), files.stores(directory, (files.STORE + files.DAMAGED,))
+
+
 def open_store(path: Path) -> Spool | None:
     """Take over the store of a process that is gone, or a copy of one; None if its owner lives.
 
