@@ -12,8 +12,8 @@ from pathlib import Path
 from ._job.identity import hash_trace_id, identifies
 
 _STATUS = (
-    "Exit status: 0 if {}; 1 if {}, be it that a job which runs has it; 2 if some of it could not be looked at "
-    "(it is damaged, or of a newer version, or its disk cannot be written), or for wrong arguments."
+    "Exit status: 0 if {}; 1 if {}, or a running process has some of it; 2 if some of it could not be looked "
+    "at (damaged, of a newer version, or on a disk that cannot be written), or for wrong arguments."
 )
 
 

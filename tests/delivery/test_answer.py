@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import time
 from contextlib import suppress
@@ -265,6 +266,41 @@ def test_grpc_message_that_is_too_large_is_rejected(receiver: OtlpReceiver) -> N
     sender.close()
     assert answer.kind == "rejected"
     assert "larger than max" in answer.message
+
+
+@each_protocol
+@pytest.mark.parametrize(
+    ("status", "code"), [(401, "UNAUTHENTICATED"), (400, "INVALID_ARGUMENT"), (200, "OK")]
+)
+def test_server_that_echoes_what_it_was_sent_is_not_quoted(
+    receiver: OtlpReceiver, protocol: Protocol, status: int, code: str
+) -> None:
+    """Neither a token that it refuses, nor what it would rather be sent; also where its words are cut."""
+    words = "x" * 500 + " Bearer t0ken-of-ours, t0ken-of-ours, see https://anna:hunter2@host/?key=hunter2"
+    for start in (0, 450, 495, 499):
+        receiver.respond(status=status, grpc_status=code, message=words[start:])
+        answer = send(receiver, protocol, HEADERS="authorization=Bearer%20t0ken-of-ours")
+        assert not re.search("t0k|hunter", answer.message), answer.message
+        assert "***" in answer.message or start == 0
+
+
+def test_page_that_echoes_a_header_is_not_quoted(receiver: OtlpReceiver) -> None:
+    """In HTML's own spelling."""
+    receiver.respond(headers={"Content-Type": "text/html"}, body=b"<p>t0ken&amp;key</p>")
+    answer = send(receiver, "http/protobuf", HEADERS="api-key=t0ken%26key")
+    assert answer.kind == "foreign"
+    assert "t0ken" not in answer.message
+
+
+@pytest.mark.parametrize(
+    "location", ["https://anna:hunter2@host/v1/logs?key=hunter2#hunter2", "//anna:hunter2@host/v1/logs"]
+)
+def test_redirect_is_told_without_credentials(receiver: OtlpReceiver, location: str) -> None:
+    """It leads somewhere, and that is all that is said."""
+    receiver.respond(status=302, headers={"Location": location})
+    message = send(receiver, "http/protobuf").message
+    assert "host/v1/logs" in message
+    assert not re.search("hunter2|anna", message)
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

@@ -169,3 +169,31 @@ def test_session_of_a_credential_provider_is_respected(
     headers = only_request(receiver).headers
     assert headers["x-vendor"] == "token"
     assert "x-tenant" not in headers
+
+
+def test_what_a_credential_provider_contributes_is_not_quoted(
+    receiver: OtlpReceiver, third_party: Callable[[str, str], None]
+) -> None:
+    """The session's own headers are as secret as the user's; what all sessions send is not."""
+    third_party(PROVIDER_POINTS, PROVIDERS.replace('"token"', '"vendors-own"'))
+    receiver.respond(status=401, message="no vendors-own, but keep-alive")
+    answer = send_to(provided(receiver.http_endpoint, "http/protobuf", "vendor_http"))
+    assert answer == Answer("shut", "no ***, but keep-alive")
+
+
+def test_an_error_of_a_credential_provider_quotes_nothing(
+    third_party: Callable[[str, str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may say what it was given."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "api-key=hunter2x")
+    third_party(PROVIDER_POINTS, PROVIDERS.replace("no token", "no hunter2x at https://u:p@host"))
+    with pytest.raises(CredentialError, match=r"no \*\*\* at https://\*\*\*@host"):
+        make_sender("logs", provided("https://collector:4317", "grpc", "broken"))
+
+
+@each_protocol
+def test_an_endpoint_with_a_password_is_reached_or_told_without_it(protocol: Protocol) -> None:
+    """Also where the error is a library's."""
+    answer = send_to(target_of("http://anna:hunter2@nowhere.invalid:4317", protocol))
+    assert "hunter2" not in answer.message
+    assert "nowhere.invalid" in answer.message

@@ -115,6 +115,7 @@ def test_a_backend_without_logs_is_said_once_and_left_alone(node: Node, receiver
     script = "record('a')\nflush(5)\nrecord('b')\nflush(5)\nrecord('c')"
     _, err = node.run(script, receiver.http_endpoint)
     assert err.count("takes no log records") == 1
+    assert len(err.splitlines()) == 1, err
     assert len([request for request in receiver.requests if request.signal == "logs"]) == 1
     assert node.left() == {"logs": 1}
 
@@ -158,3 +159,27 @@ def test_without_a_spool_nothing_is_written(node: Node, receiver: OtlpReceiver) 
     code, err = node.run(MANY, DEAD, TORCHELASTIC_OTEL_SPOOL_DIR="off")
     assert "lost" in err
     assert node.files() == []
+
+
+@pytest.mark.parametrize("status", [400, 401, 503])
+@pytest.mark.parametrize("spool", ["", "off"])
+def test_credentials_are_neither_said_nor_kept(
+    node: Node, receiver: OtlpReceiver, status: int, spool: str
+) -> None:
+    """A server echoes what it refused: the launcher's standard error, and the spool, have no part of it."""
+    receiver.respond(status=status, message="no t0ken-of-ours, see https://anna:hunter2@host/?key=hunter2")
+    variables = {
+        "OTEL_EXPORTER_OTLP_HEADERS": "authorization=Bearer%20t0ken-of-ours",
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://anna:hunter2@127.0.0.1:port",
+        "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "anna:hunter2@127.0.0.1:9",
+        "OTEL_METRICS_EXPORTER": "otlp",
+    }
+    if spool:
+        variables["TORCHELASTIC_OTEL_SPOOL_DIR"] = spool
+    _, err = node.run(f"{MANY}\nflush(5)", receiver.http_endpoint, **variables)
+    assert "no ***, see https://***@host/?key=***" in err
+    kept = b"".join(path.read_bytes() for path in node.spool.iterdir()) if node.spool.exists() else b""
+    for secret in ("t0ken-of-ours", "hunter2", "anna"):
+        assert secret not in err
+        assert secret.encode() not in kept
+    assert bool(kept) == (spool == "")

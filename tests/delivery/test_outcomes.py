@@ -169,7 +169,7 @@ def test_a_signal_that_was_never_taken_is_off_and_asked_for_again(directory: Pat
         keep(outbox, "before")
         assert said.wait("takes no log records")
         keep(outbox, "off", "off, too")
-        assert not outbox.flush(soon())
+        assert outbox.flush(soon())  # there is nothing to wait for
         assert outbox.counts["dropped", "unsupported"] == 2
         assert outbox.left(in_memory=False) == 1
         backend.rule = lambda asked: TAKEN
@@ -212,12 +212,15 @@ def test_metrics_that_add_up_are_not_lost_while_they_are_off(said: Said) -> None
 # What one signal is told is not another's business
 
 
-def test_retry_after_is_one_signals_own(said: Said) -> None:
-    """429 for metrics alone: logs go on, and their success does not make metrics come again sooner."""
+@pytest.mark.parametrize(
+    "refused", [Reply(429, {"Retry-After": "3600"}), Reply(503, {"Retry-After": "3600"})]
+)
+def test_retry_after_is_one_signals_own(refused: Reply, said: Said) -> None:
+    """For metrics alone: logs go on, and their success does not make metrics come again sooner."""
     clock, place = Clock(), Place()
 
     def rule(asked: Asked) -> Reply:
-        return Reply(429, {"Retry-After": "3600"}) if asked.signal == "metrics" else TAKEN
+        return refused if asked.signal == "metrics" else TAKEN
 
     with PickyBackend(rule) as backend:
         metrics = outbox_to(backend.endpoint, signal="metrics", backoff=Backoff(place), clock=clock)
@@ -256,6 +259,26 @@ def test_a_page_in_the_way_loses_nothing(directory: Path, said: Said) -> None:
     assert outbox.counts["exported", ""] == 2
 
 
+def test_back_off_is_one_signals_own(said: Said) -> None:
+    """503 for metrics alone: while logs are taken the wait for metrics still doubles."""
+    clock, place = Clock(), Place()
+    with PickyBackend(lambda asked: Reply(503) if asked.signal == "metrics" else TAKEN) as backend:
+        metrics = outbox_to(backend.endpoint, signal="metrics", backoff=Backoff(place), clock=clock)
+        logs = outbox_to(backend.endpoint, backoff=Backoff(place), clock=clock)
+        keep(metrics, "m")
+        assert said.wait("metrics cannot be sent")
+        for second in range(1, 51):
+            clock.now = float(second)
+            metrics.hurry()
+            keep(logs, f"e{second}")
+            assert logs.flush(soon())
+        assert len(backend.requests("metrics")) <= 8  # 1, 2, 4, 8, 16 and 32 seconds apart, or half of that
+        backend.rule = lambda asked: TAKEN
+        clock.now += 60
+        metrics.hurry()
+        assert backend.wait(lambda b: b.taken("metrics") == ["m"])
+
+
 @pytest.mark.parametrize("status", [401, 403, 503])
 def test_a_door_that_is_shut_is_not_knocked_at_all_the_time(directory: Path, status: int, said: Said) -> None:
     """There is a back-off, and nothing is lost: when the door opens all goes through, in order."""
@@ -271,6 +294,7 @@ def test_a_door_that_is_shut_is_not_knocked_at_all_the_time(directory: Path, sta
         clock.now += 60
         outbox.hurry()
         assert backend.wait(lambda b: len(b.taken()) == 20)
+        assert outbox.flush(soon())
         assert backend.taken() == [f"e{number}" for number in range(20)]
     assert outbox.counts["exported", ""] == 20
     assert outbox.counts["dropped", "shut"] == 0

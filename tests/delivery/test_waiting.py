@@ -146,10 +146,12 @@ def test_a_flush_does_not_wait_for_the_back_off(memory: Spool) -> None:
 
 
 def test_what_waits_is_counted_once(memory: Spool) -> None:
-    """However many attempts fail."""
+    """However many attempts fail, and only if it is there."""
     waiting = Waiting(9)
-    waiting.add(kept(memory, 1, 2))
+    one, two, three, four = kept(memory, *memory.add("logs", 1, [b"a", b"b", b"c", b"d"], 1))
+    waiting.add([one, two])
     assert [waiting.newly_kept(), waiting.newly_kept()] == [2, 0]
-    waiting.remove(kept(memory, 1, 2))
-    waiting.add(kept(memory, 3))
+    waiting.remove([one, two])
+    waiting.add([three, four])
+    memory.remove([three.id])
     assert waiting.newly_kept() == 1

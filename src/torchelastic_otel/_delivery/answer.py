@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import timezone
 from email.utils import parsedate_to_datetime
@@ -158,9 +158,15 @@ def one_line(text: str) -> str:
 
 
 class Responses:
-    """Reads the messages in which a signal's OTLP service answers."""
+    """Reads the messages in which a signal's OTLP service answers.
 
-    def __init__(self, signal: Signal) -> None:
+    Args:
+        signal: which one.
+        redact: takes secrets out of a server's words, which may quote what it refused.
+    """
+
+    def __init__(self, signal: Signal, redact: Callable[[str], str]) -> None:
+        self._redact = redact
         self._rejected = _REJECTED[signal]
         # protobuf's own modules and those of google.rpc have no types: Any.
         self._response: Any = service_message(signal, "Response")
@@ -202,24 +208,24 @@ class Responses:
             except (self._decode_error, self._json.ParseError, ValueError):
                 if not whole and (is_json or content_type == PROTOBUF):
                     return Answer("delivered")
-        shown = one_line(body.decode(errors="replace"))[:_MOST_OF_A_PAGE]
+        shown = one_line(self._redact(body.decode(errors="replace")))[:_MOST_OF_A_PAGE]
         return Answer(
             "foreign", f"HTTP {status} with {content_type or 'no content type'}, no OTLP response: {shown}"
         )
 
     def _delivered(self, response: Any) -> Answer:
         partial = response.partial_success
-        return Answer("delivered", one_line(partial.error_message), max(0, getattr(partial, self._rejected)))
+        words = one_line(self._redact(partial.error_message))
+        return Answer("delivered", words, max(0, getattr(partial, self._rejected)))
 
     def words(self, body: bytes, content_type: str) -> str:
         """Read what an HTTP server says about a request that it did not take."""
         if content_type == PROTOBUF:
             try:
-                message: str = self._status.FromString(body).message
-                return message
+                return self._redact(self._status.FromString(body).message)
             except self._decode_error:
                 pass  # text under a wrong name
-        return body.decode(errors="replace")
+        return self._redact(body.decode(errors="replace"))
 
     def retry_after_s(self, metadata: Iterable[tuple[str, str | bytes]]) -> float | None:
         """Read gRPC's ``RetryInfo`` among the details of a status; in seconds."""

@@ -12,7 +12,7 @@ from .._config.environment import Signal
 from .._config.otlp import OtlpTarget
 from .._runtime.imports import import_module
 from .answer import Answer, Responses, one_line, refused_by_grpc
-from .attempt import OneAttempt, user_agent
+from .attempt import OneAttempt, redactor_of, user_agent
 from .credentials import channel_credentials
 from .encoding import service_names
 
@@ -51,10 +51,11 @@ class GrpcSender(OneAttempt):
     """Calls the service's method on a channel."""
 
     def __init__(self, signal: Signal, target: OtlpTarget) -> None:
+        super().__init__(redactor_of(target))
         grpc = import_module("grpc")
         package, name = service_names(signal)
         self._method = f"/{package}.{name}Service/Export"
-        self._responses = Responses(signal)
+        self._responses = Responses(signal, self._redact)
         self._rpc_error: type[Exception] = grpc.RpcError
         self._metadata = target.headers
         endpoint = urlsplit(target.endpoint).netloc or target.endpoint
@@ -84,10 +85,10 @@ class GrpcSender(OneAttempt):
 
     def _failure(self, error: Exception) -> Answer:
         if not isinstance(error, self._rpc_error):
-            return Answer("retry", one_line(f"{type(error).__name__}: {error}"))
+            return Answer("retry", one_line(self._redact(f"{type(error).__name__}: {error}")))
         refusal = cast("_Refusal", error)
         code = refusal.code().name
-        words = refusal.details() or code
+        words = self._redact(refusal.details() or code)
         answer = refused_by_grpc(
             code, words, self._responses.retry_after_s(refusal.trailing_metadata() or ())
         )

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING
 
 from .._config.environment import Signal
 from .._config.otlp import OtlpTarget
+from .._config.secrets import without_credentials
 from .._runtime.imports import importing
 from .answer import PROTOBUF, Answer, Responses, http_kind, one_line, refused_by_http
-from .attempt import OneAttempt, user_agent
+from .attempt import OneAttempt, redactor_of, user_agent
 from .bounded_session import Deadline, bounded_session
 from .credentials import provided_credentials
 
 if TYPE_CHECKING:
-    from requests import Response
+    from requests import Response, Session
     from urllib3 import Timeout
 
 _MOST_READ = 64 * 1024
@@ -35,14 +36,15 @@ class HttpSender(OneAttempt):
         with importing:
             import requests
             import urllib3
-        self._responses = Responses(signal)
+        provided = provided_credentials(target, requests.Session)
+        super().__init__(redactor_of(target).knowing(headers=_headers_of(provided, requests.Session())))
+        self._responses = Responses(signal, self._redact)
         self._request_error = requests.exceptions.RequestException
         self._tls_error = requests.exceptions.SSLError
         self._connection_errors = (
             urllib3.exceptions.NewConnectionError,
             urllib3.exceptions.ConnectTimeoutError,
         )
-        provided = provided_credentials(target, requests.Session)
         self._deadline = Deadline()
         self._session = provided or bounded_session(self._deadline)
         # One time for connecting and waiting together. A third party's session may only know numbers.
@@ -81,13 +83,12 @@ class HttpSender(OneAttempt):
         if http_kind(status) == "delivered":
             return self._responses.taken_by_http(status, body, content_type, whole=whole)
         if 300 <= status < 400:
-            # The query may hold secrets.
-            location = response.headers.get("location", "").partition("?")[0]
+            location = self._redact(without_credentials(response.headers.get("location", "")))
             words = f"HTTP {status}, redirected to {location}"
         else:
             words = self._responses.words(body, content_type)
         if not words.strip():
-            words = f"HTTP {status} {response.reason or ''}"
+            words = self._redact(f"HTTP {status} {response.reason or ''}")
         return refused_by_http(status, words, response.headers.get("retry-after", ""))
 
     def _beginning(self, response: Response) -> tuple[bytes, bool]:
@@ -111,7 +112,7 @@ class HttpSender(OneAttempt):
 
     def _failure(self, error: Exception) -> Answer:
         cause = _innermost(error)
-        words = one_line(f"{type(cause).__name__}: {cause}")
+        words = one_line(self._redact(f"{type(cause).__name__}: {cause}"))
         if isinstance(error, self._tls_error) and not isinstance(cause, _CUT_TLS):
             return Answer("shut", words)
         tunnel = _TUNNEL_REFUSED.search(words)
@@ -132,6 +133,15 @@ class HttpSender(OneAttempt):
     def close(self) -> None:
         """Close the session's connections."""
         self._session.close()
+
+
+def _headers_of(session: Session | None, usual: Session) -> list[str]:
+    """Return what a third party's session sends beside what all of them send, as far as can be told."""
+    if session is None:
+        return []
+    headers = {str(value) for value in session.headers.values()} - set(map(str, usual.headers.values()))
+    auth = session.auth if isinstance(session.auth, tuple) else ()
+    return [*headers, *(each for each in auth if isinstance(each, str))]
 
 
 def _innermost(error: BaseException) -> BaseException:

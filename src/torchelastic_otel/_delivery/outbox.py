@@ -104,20 +104,30 @@ class Outbox:
     # From the bridge's thread
 
     @property
-    def _off(self) -> bool:
-        """Whether its place does not take this signal, as far as is known."""
+    def off(self) -> bool:
+        """Whether its place does not take this signal, as far as is known: it is not to be waited for."""
         return self._clock() < self._off_until
 
-    def keep(self, encoded: Sequence[Encoded], last_ns: int, ended: Sequence[str] = ()) -> None:
+    def keep(
+        self,
+        encoded: Sequence[Encoded],
+        last_ns: int,
+        ended: Sequence[str] = (),
+        recorded: int | None = None,
+    ) -> None:
         """Keep items and queue them; when this returns they are out of the process, if there is a disk.
 
         Args:
             encoded: the items.
             last_ns: when the last of them happened, in nanoseconds since the epoch.
             ended: ids of spans kept open so far that are among them.
+            recorded: how many there were before they were encoded; None for as many as there are now.
         """
-        if self._off:
-            self.counts["dropped", "unsupported"] += sum(len(part.payloads) for part in encoded)
+        count = sum(len(part.payloads) for part in encoded)
+        if recorded is not None and recorded > count:
+            self._lost(recorded - count, "unencodable", "they cannot be encoded")
+        if self.off:
+            self.counts["dropped", "unsupported"] += count
             self._keeper.forget_open_spans(ended)
             return
         for part in encoded:
@@ -137,7 +147,7 @@ class Outbox:
 
     def keep_open_span(self, span_id: str, encoded: Sequence[Encoded]) -> None:
         """Keep what is known of a span that has not ended, in case that this process is killed."""
-        if self._off:
+        if self.off:
             return
         for part in encoded:
             self._keeper.keep_open_span(self.signal, span_id, part)
@@ -153,12 +163,13 @@ class Outbox:
     def flush(self, deadline: float) -> bool:
         """Try to send all that is queued; True if that is done by ``deadline`` (``time.monotonic`` seconds).
 
-        Returns as soon as an attempt fails: what is in a spool need not hold up the end of a process.
+        Returns as soon as an attempt fails: what is in a spool need not hold up the end of a process. Where a
+        signal is off that is all that can be done.
         """
         done = self._waiting.flush(deadline)
         if not done:
             self._keeper.settle()
-        return done
+        return done or self.off
 
     def wait_loaded(self, deadline: float) -> None:
         """Wait until the sender is loaded, at most until ``deadline`` (``time.monotonic`` seconds)."""
@@ -207,7 +218,7 @@ class Outbox:
             self._disk_refused(store, error)
             return
         there = {item.id for item in items}
-        self._gone([each for each in kept if each.id not in there])
+        self._waiting.remove([each for each in kept if each.id not in there])
         spoiled = {item.id for item in unreadable}
         self._set_aside([each for each in kept if each.id in spoiled])
         sent = [each for each in kept if each.id in there - spoiled]
@@ -245,7 +256,7 @@ class Outbox:
             f"{NAMES[self.signal]} are kept in {kept[0].store.path}; once their exporter can be made, the "
             "next job sends them, or: torchelastic-otel replay",
         )
-        self._waiting.remove(kept)
+        self._keep_for_later(kept, "no_exporter")
 
     def _act_on(self, answer: Answer, sent: list[Kept]) -> None:
         """Do what the policy says."""
@@ -273,21 +284,21 @@ class Outbox:
             self._backoff.failed(now, answer.retry_after_s)
 
     def _took(self, answer: Answer, sent: list[Kept]) -> None:
-        refused = refused_items(answer, self.signal, len(sent))
-        self.counts["exported", ""] += len(sent) - refused
+        there = self._done(sent)  # what went at a bound on its way is counted already
+        refused = refused_items(answer, self.signal, there)
+        self.counts["exported", ""] += there - refused
         if answer.rejected:
             self._lost(refused, "rejected", f"the backend refused some: {answer.message}")
-        self._done(sent)
         self._delivered()
 
     def _kept(self, answer: Answer, decision: Decision) -> None:
-        what = NAMES[self.signal]
+        what, minutes = NAMES[self.signal], f"{ASK_AGAIN_S / 60:g}"
         self.last_error = answer.message
         if decision.then == "signal off":
             say_once(
                 f"unsupported:{self.signal}",
                 f"{self.endpoint} takes no {what} ({answer.message}): from now on they are neither sent nor "
-                f"kept. It is asked again in {ASK_AGAIN_S / 60:g} minutes. "
+                f"kept, apart from those that were recorded before. It is asked again in {minutes} minutes. "
                 f"OTEL_{self.signal.upper()}_EXPORTER=none says so from the start.",
             )
         else:
@@ -314,7 +325,7 @@ class Outbox:
             store.hold([each.id for each in sent], message)
         except SpoolError as error:  # they stay in it all the same, and are sent again
             say_once("spool hold", f"{error} What was refused may be sent again.")
-        self.counts["kept", reason] += len(self._waiting.remove(sent))
+        self._keep_for_later(sent, reason)
 
     def _set_aside(self, spoiled: list[Kept]) -> None:
         """Keep what cannot be read: somebody may want to see it."""
@@ -326,10 +337,11 @@ class Outbox:
             f"{store.path} is damaged: some {NAMES[self.signal]} in it cannot be read, and are not sent.",
         )
         store.hold([each.id for each in spoiled], "unreadable")
-        self.counts["kept", "unreadable"] += len(self._waiting.remove(spoiled))
+        self._keep_for_later(spoiled, "unreadable")
 
-    def _gone(self, kept: list[Kept]) -> None:
-        """Take what is no longer where it was kept out of the line."""
+    def _keep_for_later(self, kept: list[Kept], reason: str) -> None:
+        """Take items out of the line that stay where they are."""
+        self.counts["kept", reason] += sum(each.there for each in kept)
         self._waiting.remove(kept)
 
     def _drop(self, kept: list[Kept], reason: str, why: str) -> None:

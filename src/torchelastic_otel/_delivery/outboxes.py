@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -116,7 +117,7 @@ class Outboxes:
             " and ".join(
                 f"{count} {NAMES[outbox.signal]}"
                 for outbox in self._outboxes
-                if (count := outbox.left(in_memory=in_memory))
+                if not outbox.off and (count := outbox.left(in_memory=in_memory))
             )
             for in_memory in (False, True)
         )
@@ -131,18 +132,22 @@ class Outboxes:
             )
         return " ".join(sentences)
 
-    def counts(self) -> dict[tuple[str, str, str], int]:
+    def counts(self) -> Counter[tuple[str, str, str]]:
         """Return items so far, by signal, what became of them, and why."""
-        found: dict[tuple[str, str, str], int] = {
-            (outbox.signal, what, why): count
-            for outbox in self._outboxes
-            for (what, why), count in list(outbox.counts.items())
-        }
-        if self._keeper.dropped:
-            found["", "dropped", "spool_full"] = self._keeper.dropped
+        found: Counter[tuple[str, str, str]] = Counter()
+        for outbox in self._outboxes:
+            for (what, why), count in list(outbox.counts.items()):
+                found[outbox.signal, what, why] += count
+        for signal, count in self._keeper.drops.items():
+            found[signal, "dropped", "spool_full"] += count
         if self._recovery is not None:
-            for signal, count in list(self._recovery.sent.delivered.items()):
-                found[signal, "replayed", ""] = count
+            sent = self._recovery.sent
+            for what, why, counts in (
+                ("replayed", "", sent.delivered),
+                ("dropped", "rejected", sent.rejected),
+            ):
+                for left, count in list(counts.items()):
+                    found[left, what, why] += count
         return found
 
     def close(self, timeout_s: float) -> None:

@@ -141,10 +141,10 @@ class Waiting:
         """Return how many wait that waited at no call before: each is counted once."""
         with self._changed:
             new = 0
-            for number in reversed(self._line.values()):
+            for kept, number in reversed(self._line.items()):
                 if number <= self._counted:
                     break
-                new += 1
+                new += kept.there
             self._counted = self._came
             return new
 

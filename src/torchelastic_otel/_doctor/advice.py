@@ -156,8 +156,8 @@ class Advice:
         if answer.kind == "foreign":
             return (
                 f"{self._where} answered, but is no OTLP server: {words}. Telemetry does not arrive there.",
-                f"Correct the host, port or path in {self._variable}: something else listens there, or is in the "
-                "way, such as a sign-in page.",
+                f"Correct the host, port or path in {self._variable}: something else listens there, or is "
+                "in the way, such as a sign-in page.",
             )
         if answer.kind in ("busy", "retry", "unreachable"):
             return (

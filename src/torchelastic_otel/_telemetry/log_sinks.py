@@ -78,10 +78,7 @@ class OwnLogs:
             self._encoder = self._make_encoder()
         waiting, self._waiting = self._waiting, []
         encoded = self._encoder.encode(waiting, iter(new_uid, ""))
-        self._outbox.keep(encoded, time.time_ns())
-        lost = len(waiting) - sum(len(part.payloads) for part in encoded)
-        if lost:
-            self._outbox.counts["dropped", "not_encodable"] += lost
+        self._outbox.keep(encoded, time.time_ns(), recorded=len(waiting))
 
 
 class ProviderLogs:

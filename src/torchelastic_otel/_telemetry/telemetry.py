@@ -15,6 +15,7 @@ from .. import _contract as c
 from .._config.environment import SIGNALS
 from .._config.limits import log_limits, metric_export_interval_s
 from .._config.otlp_variables import SDK_DISABLED
+from .._config.secrets import of_process
 from .._config.settings import Settings
 from .._delivery.outboxes import Outboxes
 from . import sdk_objects
@@ -208,7 +209,7 @@ class Telemetry:
         """Tell the person at the terminal, or whoever reads the launcher's standard error later."""
         with contextlib.suppress(OSError, ValueError, AttributeError):
             # In one: the main thread may be printing a traceback at this moment.
-            sys.stderr.write(f"torchelastic-otel: {text}\n")
+            sys.stderr.write(f"torchelastic-otel: {of_process().known(text)}\n")
             sys.stderr.flush()
 
     def hurry(self) -> None:
@@ -262,7 +263,7 @@ class Telemetry:
     def _measure_deliveries(self) -> None:
         """Count what became of the bridge's own items since the last time."""
         run_id = self.run_id
-        for (signal, what, reason), total in self.outboxes.counts().items():
+        for (signal, what, reason), total in self._ways_out.counts().items():
             new = total - self._told_counts.get((signal, what, reason), 0)
             if new > 0:
                 self._told_counts[signal, what, reason] = total

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..._config.secrets import without_credentials
 from ..encoding import FIELDS, service_message
 from .files import SpoolError, UnreadableError
 
@@ -49,14 +49,7 @@ def destination_of(target: OtlpTarget) -> Destination:
     # Tenants are told apart by headers, by a client's certificate, or by what a third party provides.
     who = [sorted(target.headers), target.certificate_file, target.key_file, target.credential_provider]
     identity = json.dumps([target.protocol, target.endpoint, *who])
-    return Destination(_without_credentials(target.endpoint), hashlib.sha256(identity.encode()).hexdigest())
-
-
-def _without_credentials(endpoint: str) -> str:
-    """Leave out user and password, and the query: some backends take their key there."""
-    scheme, separator, rest = endpoint.partition("://") if "://" in endpoint else ("", "", endpoint)
-    authority, path = re.findall(r"\A([^/?#]*)([^?#]*)", rest)[0]
-    return f"{scheme}{separator}{authority.rpartition('@')[2]}{path}"
+    return Destination(without_credentials(target.endpoint), hashlib.sha256(identity.encode()).hexdigest())
 
 
 def fitting(items: Sequence[Item]) -> list[Item]:
