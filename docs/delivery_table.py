@@ -1,4 +1,4 @@
-"""Writes the table of ``delivery.md`` from the delivery policy; ``docs/reference.py`` runs it, too."""
+"""Writes the tables of ``delivery.md`` from the delivery policy; ``docs/reference.py`` runs it, too."""
 
 from __future__ import annotations
 
@@ -6,18 +6,21 @@ import sys
 from pathlib import Path
 from typing import get_args
 
-from torchelastic_otel._delivery.answer import GRPC_KINDS, HTTP_KINDS, Answer, AnswerKind
-from torchelastic_otel._delivery.policy import Circumstances, Decision, decide
+from torchelastic_otel._delivery.answer import GRPC_KINDS, HTTP_KINDS, AnswerKind
+from torchelastic_otel._delivery.policy import A_RUN, ASK_AGAIN_S, MOST_ALONE, PATIENCE, POLICY, Decision, Row
 
 DOCUMENT = Path(__file__).with_name("delivery.md")
-START, END = "<!-- table: answers -->\n", "\n<!-- end -->"
+MARKS = {name: (f"<!-- table: {name} -->\n", "\n<!-- end -->") for name in ("answers", "policy")}
 
-BEFORE: dict[AnswerKind, str] = {
-    "delivered": "2xx, OK",
-    "retry": "no answer, 5xx",
-    "held": "3xx, a certificate that is not trusted",
+REST: dict[AnswerKind, str] = {
+    "delivered": "2xx with an OTLP response or an empty body, `OK`",
+    "rejected": "any other gRPC code",
     "late": "a refusal that says the data is too old (Loki, Prometheus)",
-    "rejected": "any other 4xx, any other gRPC code",
+    "busy": "5xx with `Retry-After` or `RetryInfo`",
+    "retry": "any other 5xx, silence on a connection",
+    "unreachable": "no connection",
+    "shut": "any other 3xx or 4xx, a certificate that is not trusted",
+    "foreign": "2xx with anything but an OTLP response, such as a page of HTML",
     "unsupported": "",
 }
 """What is no single code."""
@@ -26,64 +29,72 @@ FATES = {
     "delivered": "delivered",
     "kept": "kept",
     "split": "sent again in smaller requests",
-    "held": "held in the spool until `replay`",
-    "dropped": "dropped and counted as `{reason}`",
+    "held": "held in the spool until `replay`, as `{reason}`",
+    "dropped": "dropped, counted as `{reason}`",
 }
 THEN = {
-    "go on": "",
-    "back off": " and tried again",
-    "signal off": ", as is all that follows of this signal",
-    "leave signal": " with the rest of this signal there",
-    "stop": " with all the rest, for the next job or `replay`",
+    "go on": "is sent",
+    "back off": "waits for the back-off",
+    "others first": "waits for the back-off, and is sent first",
+    "signal off": "is dropped, counted as `unsupported`, for "
+    f"{ASK_AGAIN_S / 60:g} minutes; then the place is asked again",
+    "leave signal": "stays, as far as it is of this signal",
+    "stop": "stays",
 }
+CONDITIONS = (
+    ("own", True, "recorded by this job"),
+    ("own", False, "left by an earlier job"),
+    ("too_large", True, "the request is too large"),
+    ("several", True, "several items"),
+    ("several", False, "one item"),
+    ("in_memory", True, "no spool"),
+    ("taken_before", True, "some of this signal were taken there"),
+    ("taken_before", False, "none of this signal was taken there yet"),
+    ("in_a_run", True, f"{A_RUN} or more were refused in a row before"),
+    ("in_a_run", False, f"fewer than {A_RUN} were refused in a row before"),
+    ("hopeless", True, f"{A_RUN} attempts failed in a row"),
+    ("in_turn", True, f"fewer than {PATIENCE} attempts with it"),
+    ("poison", True, f"it failed {MOST_ALONE} times while others were taken"),
+)
+"""Fields of a row, what they have, and what that means."""
 
 
-def words(decision: Decision) -> str:
-    """Say what is done."""
-    return FATES[decision.fate].format(reason=decision.reason) + THEN[decision.then]
+def when(row: Row) -> str:
+    """Say when a row counts."""
+    return ", ".join(text for field, value, text in CONDITIONS if getattr(row, field) is value)
 
 
-def cell(answer: Answer, *, own: bool, count: int = 1) -> str:
-    """Say what is done in all circumstances of the process's own items, or of those that were left."""
-
-    def said(*, in_memory: bool, taken_before: bool) -> str:
-        known = Circumstances(own=own, in_memory=in_memory, count=count, taken_before=taken_before)
-        return words(decide(answer, known))
-
-    def in_place(*, in_memory: bool) -> str:
-        before, after = (said(in_memory=in_memory, taken_before=taken) for taken in (False, True))
-        return after if after == before else f"{before}; {after} if others of this signal were taken"
-
-    on_disk = in_place(in_memory=False)
-    in_memory = in_place(in_memory=True) if own else on_disk  # what was left is on a disk
-    return on_disk if in_memory == on_disk else f"{on_disk}; without a spool {in_memory}"
+def fate(decision: Decision) -> str:
+    """Say what becomes of the items."""
+    return FATES[decision.fate].format(reason=decision.reason)
 
 
 def codes(kind: AnswerKind) -> str:
     """Name the answers of a kind."""
     named = [str(status) for status, meaning in HTTP_KINDS.items() if meaning == kind]
     named += [f"`{code}`" for code, meaning in GRPC_KINDS.items() if meaning == kind]
-    return ", ".join([BEFORE[kind], *named]).removeprefix(", ")
+    return ", ".join([*named, REST[kind]]).removesuffix(", ")
 
 
-def table() -> str:
-    """Return the table as Markdown."""
-    rows = ["| Answer | Recorded by this job | Left by an earlier one |", "| --- | --- | --- |"]
-    too_large = Answer("rejected", too_large=True)
-    answers = [("413, a gRPC message that is too large, of several items", too_large, 2)]
-    answers += [(codes(kind), Answer(kind), 1) for kind in get_args(AnswerKind)]
-    for name, answer, count in answers:
-        own, left = (cell(answer, own=own, count=count) for own in (True, False))
-        rows.append(f"| {name} | {own} | {left} |")
-    return "\n".join(rows)
+def tables() -> dict[str, str]:
+    """Return the tables as Markdown."""
+    answers = ["| Answer | What it is |", "| --- | --- |"]
+    answers += [f"| {kind} | {codes(kind)} |" for kind in get_args(AnswerKind)]
+    policy = ["| Answer | When | These items are | What is behind them |", "| --- | --- | --- | --- |"]
+    for row in POLICY:
+        kinds = ", ".join(row.answers()) or "any"
+        policy.append(f"| {kinds} | {when(row)} | {fate(row.decision)} | {THEN[row.decision.then]} |")
+    return {"answers": "\n".join(answers), "policy": "\n".join(policy)}
 
 
 def main() -> int:
     """Write the document, or check it with ``--check``."""
-    text = DOCUMENT.read_text()
-    before, _, rest = text.partition(START)
-    _, _, after = rest.partition(END)
-    new = f"{before}{START}{table()}{END}{after}"
+    text = new = DOCUMENT.read_text()
+    for name, table in tables().items():
+        start, end = MARKS[name]
+        before, _, rest = new.partition(start)
+        _, _, after = rest.partition(end)
+        new = f"{before}{start}{table}{end}{after}"
     if "--check" in sys.argv[1:]:
         if new != text:
             sys.stderr.write("docs/delivery.md is not what the policy says: run python docs/reference.py\n")

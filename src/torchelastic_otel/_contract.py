@@ -195,7 +195,8 @@ OPERATION: Final = "torchelastic.operation"
 OTEL_SIGNAL: Final = "otel.signal"
 """`logs`, `traces` or `metrics`, on the bridge's own metrics."""
 REASON: Final = "torchelastic_otel.reason"
-"""Why items were dropped: `rejected`, `unsupported`, `queue_full`, `spool_full`, `no_exporter`, …"""
+"""Why items were dropped, or wait in the spool: `rejected`, `late`, `poison`, `unsupported`, `queue_full`,
+`spool_full`, `no_exporter`, `export_failed`, …"""
 TRUNCATED: Final = "torchelastic.truncated"
 """True for a span whose process died before it ended: it ends with the last that was recorded there."""
 

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from ._job.identity import hash_trace_id, identifies
+
+_STATUS = (
+    "Exit status: 0 if {}; 1 if {}, or a running process has some of it; 2 if some of it could not be looked "
+    "at (damaged, of a newer version, or on a disk that cannot be written), or for wrong arguments."
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "replay",
         help="send what jobs on this node could not deliver",
         description="Send what is in a spool and belongs to no running job, also from a copied directory.",
+        epilog=_STATUS.format("nothing is left in the spool", "something is left in it"),
     )
     replay.add_argument("--spool", default="", metavar="DIR", help="default: the one that jobs here use")
     replay.add_argument(
@@ -39,11 +46,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     export = commands.add_parser(
         "export",
         help="write a spool as OTLP JSON Lines",
-        description="Write a spool into a file per signal, for the Collector's otlpjsonfile receiver.",
+        description="Write a spool into a file per signal, for the Collector's otlpjsonfile receiver. "
+        "Everything stays in the spool.",
+        epilog=_STATUS.format("all of the spool was written", "there is more in it"),
     )
     export.add_argument("--format", choices=["otlp-json"], default="otlp-json", help="the only one")
     export.add_argument("--spool", default="", metavar="DIR", help="default: the one that jobs here use")
     export.add_argument("--output", default=".", metavar="DIR", help="where the files go (default: here)")
+    export.add_argument("--force", action="store_true", help="write over files that are there")
     doctor = commands.add_parser(
         "doctor",
         help="tell whether telemetry would arrive, and if not, why",
@@ -68,17 +78,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _spool_command(given: argparse.Namespace) -> int:
     from ._commands.export import export
     from ._commands.replay import replay
-    from ._commands.spools import spool_directory
+    from ._commands.spools import NOT_SEEN, NOTHING_LEFT, is_there, spool_directory
     from ._delivery.spool import SpoolError
 
     directory = spool_directory(given.spool, os.environ)
     try:
+        if not is_there(directory):
+            sys.stderr.write(f"There is no spool at {directory}.\n")
+            return NOT_SEEN if given.spool else NOTHING_LEFT
         if given.command == "replay":
             return replay(directory, given.endpoint, os.environ, sys.stderr)
-        return export(directory, Path(given.output), sys.stderr)
+        return export(directory, Path(given.output), sys.stderr, force=given.force)
     except SpoolError as error:
         sys.stderr.write(f"{error}\n")
-        return 2
+        return NOT_SEEN
+    except KeyboardInterrupt:
+        sys.stderr.write(f"interrupted: what is not done is still in {directory}\n")
+        return 128 + signal.SIGINT
 
 
 def _doctor(*, as_json: bool) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import time
 from contextlib import suppress
@@ -27,7 +28,7 @@ from tests.support.sending import (
 )
 from torchelastic_otel._config.environment import Signal
 from torchelastic_otel._config.otlp_variables import Protocol
-from torchelastic_otel._delivery.answer import Answer
+from torchelastic_otel._delivery.answer import PROTOBUF, Answer
 from torchelastic_otel._delivery.sender import make_sender
 
 each_signal = pytest.mark.parametrize("signal", SIGNALS)
@@ -40,19 +41,28 @@ each_protocol = pytest.mark.parametrize("protocol", PROTOCOLS)
         (200, "delivered"),
         (202, "delivered"),
         (204, "delivered"),
-        (301, "held"),
-        (302, "held"),
-        (307, "held"),
+        (301, "shut"),
+        (302, "shut"),
+        (307, "shut"),
         (400, "rejected"),
-        (401, "held"),
-        (403, "held"),
+        (401, "shut"),
+        (402, "shut"),
+        (403, "shut"),
         (404, "unsupported"),
         (405, "unsupported"),
-        (407, "held"),
+        (406, "shut"),
+        (407, "shut"),
         (408, "retry"),
+        (409, "rejected"),
+        (410, "unsupported"),
         (413, "rejected"),
+        (415, "shut"),
+        (421, "shut"),
         (422, "rejected"),
-        (429, "retry"),
+        (425, "retry"),
+        (429, "busy"),
+        (431, "shut"),
+        (451, "shut"),
         (500, "retry"),
         (502, "retry"),
         (503, "retry"),
@@ -78,8 +88,8 @@ def test_http_status_says_what_became_of_it(receiver: OtlpReceiver, status: int,
         ("DEADLINE_EXCEEDED", "retry"),
         ("NOT_FOUND", "rejected"),
         ("ALREADY_EXISTS", "rejected"),
-        ("PERMISSION_DENIED", "held"),
-        ("RESOURCE_EXHAUSTED", "retry"),
+        ("PERMISSION_DENIED", "shut"),
+        ("RESOURCE_EXHAUSTED", "busy"),
         ("FAILED_PRECONDITION", "rejected"),
         ("ABORTED", "retry"),
         ("OUT_OF_RANGE", "retry"),
@@ -87,7 +97,7 @@ def test_http_status_says_what_became_of_it(receiver: OtlpReceiver, status: int,
         ("INTERNAL", "retry"),
         ("UNAVAILABLE", "retry"),
         ("DATA_LOSS", "retry"),
-        ("UNAUTHENTICATED", "held"),
+        ("UNAUTHENTICATED", "shut"),
     ],
 )
 def test_grpc_status_says_what_became_of_it(receiver: OtlpReceiver, code: str, kind: str) -> None:
@@ -129,11 +139,44 @@ def test_partial_success_in_json_is_counted(receiver: OtlpReceiver) -> None:
     assert send(receiver, "http/protobuf") == Answer("delivered", "no", rejected=2)
 
 
-@pytest.mark.parametrize("content_type", ["application/json", "application/x-protobuf", "text/html"])
-def test_delivered_with_an_answer_that_nobody_can_read(receiver: OtlpReceiver, content_type: str) -> None:
-    """The status has decided."""
-    receiver.respond(headers={"Content-Type": content_type}, body=b"<html>\xff ok")
+@pytest.mark.parametrize("status", [200, 202])
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        ("text/html; charset=utf-8", b"<!DOCTYPE html><title>Sign in</title>"),
+        ("text/plain", b"It works!"),
+        ("application/x-protobuf", b"<html>\xff"),
+        ("application/json", b"<html>"),
+        ("application/json", b'"ok"'),
+        ("application/json", b"[]"),
+        ("application/json", b'{"partialSuccess": 1}'),
+        ("", b"\n <p>"),
+        ("application/octet-stream", b"ok"),
+    ],
+)
+def test_page_of_something_else_is_no_delivery(
+    receiver: OtlpReceiver, status: int, content_type: str, body: bytes
+) -> None:
+    """A portal, a start page, a wrong port: whatever the status, it took nothing."""
+    receiver.respond(status=status, headers={"Content-Type": content_type}, body=body)
+    answer = send(receiver, "http/protobuf")
+    assert answer.kind == "foreign"
+    assert f"HTTP {status}" in answer.message
+    assert content_type.partition(";")[0] in answer.message
+
+
+@pytest.mark.parametrize("status", [200, 202, 204])
+@pytest.mark.parametrize("content_type", ["text/html", "text/plain", "application/json", PROTOBUF, ""])
+def test_response_may_be_empty(receiver: OtlpReceiver, status: int, content_type: str) -> None:
+    """That is an OTLP response which says nothing, whatever a server's default type is."""
+    receiver.respond(status=status, headers={"Content-Type": content_type}, body=b"")
     assert send(receiver, "http/protobuf") == Answer("delivered")
+
+
+def test_page_that_is_long_is_not_told_whole(receiver: OtlpReceiver) -> None:
+    """Its beginning says what it is."""
+    receiver.respond(headers={"Content-Type": "text/html"}, body=b"<p>no</p>" * 10_000)
+    assert len(send(receiver, "http/protobuf").message) < 200
 
 
 @each_protocol
@@ -211,7 +254,7 @@ def test_age_that_is_called_an_internal_error_is_late(receiver: OtlpReceiver) ->
 def test_door_that_is_shut_is_no_matter_of_age(receiver: OtlpReceiver, protocol: Protocol) -> None:
     """Whatever words are used."""
     receiver.respond(status=401, grpc_status="UNAUTHENTICATED", message="token out of bounds")
-    assert send(receiver, protocol).kind == "held"
+    assert send(receiver, protocol).kind == "shut"
 
 
 def test_grpc_message_that_is_too_large_is_rejected(receiver: OtlpReceiver) -> None:
@@ -225,6 +268,41 @@ def test_grpc_message_that_is_too_large_is_rejected(receiver: OtlpReceiver) -> N
     assert "larger than max" in answer.message
 
 
+@each_protocol
+@pytest.mark.parametrize(
+    ("status", "code"), [(401, "UNAUTHENTICATED"), (400, "INVALID_ARGUMENT"), (200, "OK")]
+)
+def test_server_that_echoes_what_it_was_sent_is_not_quoted(
+    receiver: OtlpReceiver, protocol: Protocol, status: int, code: str
+) -> None:
+    """Neither a token that it refuses, nor what it would rather be sent; also where its words are cut."""
+    words = "x" * 500 + " Bearer t0ken-of-ours, t0ken-of-ours, see https://anna:hunter2@host/?key=hunter2"
+    for start in (0, 450, 495, 499):
+        receiver.respond(status=status, grpc_status=code, message=words[start:])
+        answer = send(receiver, protocol, HEADERS="authorization=Bearer%20t0ken-of-ours")
+        assert not re.search("t0k|hunter", answer.message), answer.message
+        assert "***" in answer.message or start == 0
+
+
+def test_page_that_echoes_a_header_is_not_quoted(receiver: OtlpReceiver) -> None:
+    """In HTML's own spelling."""
+    receiver.respond(headers={"Content-Type": "text/html"}, body=b"<p>t0ken&amp;key</p>")
+    answer = send(receiver, "http/protobuf", HEADERS="api-key=t0ken%26key")
+    assert answer.kind == "foreign"
+    assert "t0ken" not in answer.message
+
+
+@pytest.mark.parametrize(
+    "location", ["https://anna:hunter2@host/v1/logs?key=hunter2#hunter2", "//anna:hunter2@host/v1/logs"]
+)
+def test_redirect_is_told_without_credentials(receiver: OtlpReceiver, location: str) -> None:
+    """It leads somewhere, and that is all that is said."""
+    receiver.respond(status=302, headers={"Location": location})
+    message = send(receiver, "http/protobuf").message
+    assert "host/v1/logs" in message
+    assert not re.search("hunter2|anna", message)
+
+
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_redirect_is_not_followed(receiver: OtlpReceiver, status: int) -> None:
     """It is told where it leads, without what may be a secret."""
@@ -232,7 +310,7 @@ def test_redirect_is_not_followed(receiver: OtlpReceiver, status: int) -> None:
         location = f"{elsewhere.http_endpoint}/v1/logs"
         receiver.respond(status=status, headers={"Location": f"{location}?token=secret"})
         answer = send(receiver, "http/protobuf", HEADERS="authorization=secret")
-        assert answer == Answer("held", f"HTTP {status}, redirected to {location}")
+        assert answer == Answer("shut", f"HTTP {status}, redirected to {location}")
         assert elsewhere.requests == []
 
 
@@ -258,7 +336,8 @@ def test_retry_after_is_read(receiver: OtlpReceiver, status: int, value: str, se
     """Seconds or a date; never negative, and never more than an hour."""
     receiver.respond(status=status, headers={"Retry-After": value})
     answer = send(receiver, "http/protobuf")
-    assert (answer.kind, answer.retry_after_s) == ("retry", seconds)
+    assert answer.retry_after_s == seconds
+    assert answer.kind == ("busy" if status == 429 or seconds is not None else "retry")
 
 
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York"])
@@ -277,9 +356,16 @@ def test_retry_after_a_date_to_come(
     assert 0 < seconds <= 1000
 
 
+@pytest.mark.parametrize("status", [302, 401, 403, 404])
+def test_retry_after_is_read_whatever_is_refused(receiver: OtlpReceiver, status: int) -> None:
+    """A server may ask to be left alone for any reason that may pass."""
+    receiver.respond(status=status, headers={"Retry-After": "7"})
+    assert send(receiver, "http/protobuf").retry_after_s == 7.0
+
+
 @each_protocol
-def test_only_what_is_retried_has_a_time_for_it(receiver: OtlpReceiver, protocol: Protocol) -> None:
-    """To come again would change nothing about the rest."""
+def test_what_is_wrong_with_the_data_has_no_time(receiver: OtlpReceiver, protocol: Protocol) -> None:
+    """To come again would change nothing about it."""
     receiver.respond(
         status=400,
         headers={"Retry-After": "7"},
@@ -315,4 +401,5 @@ def test_retry_info_is_read(
     """Never negative, and never more than an hour."""
     receiver.respond(grpc_status=code, grpc_metadata=metadata)
     answer = send(receiver, "grpc")
-    assert (answer.kind, answer.retry_after_s) == ("retry", seconds)
+    assert answer.retry_after_s == seconds
+    assert answer.kind == ("busy" if code == "RESOURCE_EXHAUSTED" or seconds is not None else "retry")

@@ -59,7 +59,7 @@ def test_certificate_that_nobody_vouches_for_holds(
     stranger = Authority(tmp_path / "stranger")
     with stranger.server() as untrusted:
         answer = send(untrusted, protocol, CERTIFICATE=str(authority.ca))
-        assert answer.kind == "held"
+        assert answer.kind == "shut"
         assert "CERTIFICATE_VERIFY_FAILED" in answer.message
         assert untrusted.requests == []
 
@@ -74,7 +74,7 @@ def test_certificate_for_another_name_holds(tmp_path: Path, protocol: Protocol) 
     certificate.private_key_pem.write_to_path(files.key)
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     with OtlpReceiver(tls=files) as server:
-        assert send(server, protocol, CERTIFICATE=str(tmp_path / "ca.pem")).kind == "held"
+        assert send(server, protocol, CERTIFICATE=str(tmp_path / "ca.pem")).kind == "shut"
         assert server.requests == []
 
 
@@ -83,7 +83,7 @@ def test_server_without_tls_holds(receiver: OtlpReceiver, authority: Authority, 
     """Where TLS was asked for, nothing goes without."""
     endpoint = endpoint_of(receiver, protocol).replace("http:", "https:")
     answer = send_to(target_of(endpoint, protocol, CERTIFICATE=str(authority.ca)))
-    assert answer.kind == "held"
+    assert answer.kind == "shut"
     assert receiver.requests == []
 
 
@@ -92,7 +92,7 @@ def test_handshake_that_is_cut_is_to_be_retried(authority: Authority, protocol: 
     """A server on its way down says nothing about certificates."""
     with raw_server(lambda connection: connection.recv(65536)) as address:
         target = target_of(f"https://{address}", protocol, CERTIFICATE=str(authority.ca))
-        assert send_to(target).kind == "retry"
+        assert send_to(target).kind == ("unreachable" if protocol == "grpc" else "retry")
 
 
 def test_ca_bundle_of_requests_is_for_those_who_name_no_certificate(
@@ -103,7 +103,7 @@ def test_ca_bundle_of_requests_is_for_those_who_name_no_certificate(
     with authority.server() as trusted:
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(stranger.ca))
         assert send(trusted, "http/protobuf", CERTIFICATE=str(authority.ca)).kind == "delivered"
-        assert send(trusted, "http/protobuf").kind == "held"
+        assert send(trusted, "http/protobuf").kind == "shut"
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(authority.ca))
         assert send(trusted, "http/protobuf").kind == "delivered"
 
@@ -169,3 +169,31 @@ def test_session_of_a_credential_provider_is_respected(
     headers = only_request(receiver).headers
     assert headers["x-vendor"] == "token"
     assert "x-tenant" not in headers
+
+
+def test_what_a_credential_provider_contributes_is_not_quoted(
+    receiver: OtlpReceiver, third_party: Callable[[str, str], None]
+) -> None:
+    """The session's own headers are as secret as the user's; what all sessions send is not."""
+    third_party(PROVIDER_POINTS, PROVIDERS.replace('"token"', '"vendors-own"'))
+    receiver.respond(status=401, message="no vendors-own, but keep-alive")
+    answer = send_to(provided(receiver.http_endpoint, "http/protobuf", "vendor_http"))
+    assert answer == Answer("shut", "no ***, but keep-alive")
+
+
+def test_an_error_of_a_credential_provider_quotes_nothing(
+    third_party: Callable[[str, str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may say what it was given."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "api-key=hunter2x")
+    third_party(PROVIDER_POINTS, PROVIDERS.replace("no token", "no hunter2x at https://u:p@host"))
+    with pytest.raises(CredentialError, match=r"no \*\*\* at https://\*\*\*@host"):
+        make_sender("logs", provided("https://collector:4317", "grpc", "broken"))
+
+
+@each_protocol
+def test_an_endpoint_with_a_password_is_reached_or_told_without_it(protocol: Protocol) -> None:
+    """Also where the error is a library's."""
+    answer = send_to(target_of("http://anna:hunter2@nowhere.invalid:4317", protocol))
+    assert "hunter2" not in answer.message
+    assert "nowhere.invalid" in answer.message

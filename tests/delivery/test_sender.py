@@ -26,6 +26,7 @@ from tests.support.sending import (
     only_request,
     payload_of,
     raw_server,
+    read_request,
     send,
     send_to,
     target_of,
@@ -104,25 +105,25 @@ def test_header_that_cannot_be_sent_holds_and_is_not_quoted(receiver: OtlpReceiv
         target_of(receiver.http_endpoint, "http/protobuf"), headers=(("authorization", "secret\n"),)
     )
     answer = send_to(target)
-    assert answer.kind == "held"
+    assert answer.kind == "shut"
     assert "InvalidHeader" in answer.message
     assert "secret" not in answer.message
 
 
 @each_protocol
-def test_refused_connection_is_to_be_retried(protocol: Protocol) -> None:
+def test_refused_connection_reaches_nobody(protocol: Protocol) -> None:
     """The message says what happened, without the path, which may hold secrets."""
     answer = send_to(target_of(f"http://127.0.0.1:{free_port()}/secret", protocol))
-    assert answer.kind == "retry"
+    assert answer.kind == "unreachable"
     assert "refused" in answer.message
     assert "secret" not in answer.message
 
 
 @each_protocol
-def test_unknown_host_is_to_be_retried(protocol: Protocol) -> None:
+def test_unknown_host_reaches_nobody(protocol: Protocol) -> None:
     """Names come and go with what they name."""
     answer = send_to(target_of("http://nowhere.invalid:4317", protocol))
-    assert answer.kind == "retry"
+    assert answer.kind == "unreachable"
     assert answer.message
 
 
@@ -143,6 +144,28 @@ def test_server_that_is_too_slow_is_to_be_retried(receiver: OtlpReceiver, protoc
     assert send_to(target, timeout_s=SHORT_S).kind == "retry"
 
 
+@pytest.mark.parametrize("begun", [b"", b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n"])
+def test_server_that_drips_is_not_waited_for(begun: bytes) -> None:
+    """The time is for all of the answer, be each byte of it in time."""
+    gone = threading.Event()
+
+    def drip(connection: socket.socket) -> None:
+        read_request(connection)
+        try:
+            connection.sendall(begun)
+            for _ in range(1000):
+                connection.sendall(b"H")
+                if gone.wait(SHORT_S / 10):
+                    break
+        except OSError:
+            gone.set()
+
+    with raw_server(drip) as address:
+        answer = send_to(target_of(f"http://{address}", "http/protobuf"), timeout_s=SHORT_S)
+        assert answer.kind == ("foreign" if begun else "retry")
+        assert gone.wait(LONG_S)
+
+
 @each_protocol
 def test_nothing_is_sent_without_time(receiver: OtlpReceiver, protocol: Protocol) -> None:
     """A caller may be past its deadline."""
@@ -152,17 +175,17 @@ def test_nothing_is_sent_without_time(receiver: OtlpReceiver, protocol: Protocol
 
 @each_protocol
 def test_connection_that_is_cut_is_to_be_retried(protocol: Protocol) -> None:
-    """Before anything was answered."""
+    """Before anything was answered; gRPC calls it no connection until both sides have said something."""
     with raw_server(lambda connection: connection.recv(1)) as address:
         answer = send_to(target_of(f"http://{address}", protocol))
-    assert answer.kind == "retry"
+    assert answer.kind == ("unreachable" if protocol == "grpc" else "retry")
     assert answer.message
 
 
 @pytest.mark.parametrize(("status", "kind"), [(200, "delivered"), (400, "rejected"), (503, "retry")])
 def test_answer_that_is_cut_after_its_status(status: int, kind: str) -> None:
     """The status has decided, and what was taken must not be sent again."""
-    text = f"HTTP/1.1 {status} X\r\nContent-Type: text/plain\r\nContent-Length: 100\r\n\r\nso far"
+    text = f"HTTP/1.1 {status} X\r\nContent-Type: application/x-protobuf\r\nContent-Length: 100\r\n\r\nso far"
     with raw_server(answer_with(text.encode())) as address:
         assert send_to(target_of(f"http://{address}", "http/protobuf")).kind == kind
 
@@ -180,7 +203,7 @@ def test_grpc_server_that_comes_back_is_found_at_once() -> None:
     senders = [make_sender("logs", target), make_sender("traces", target)]
     for _ in range(4):
         for sender in senders:
-            assert sender.send(b"", LONG_S).kind == "retry"
+            assert sender.send(b"", LONG_S).kind == "unreachable"
 
     class Accepting(grpc.GenericRpcHandler):  # type: ignore[misc]
         def service(self, details: Any) -> Any:
@@ -202,8 +225,14 @@ def test_proxy_that_lets_nobody_through_holds(monkeypatch: pytest.MonkeyPatch) -
     with raw_server(answer_with(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n")) as address:
         monkeypatch.setenv("HTTPS_PROXY", f"http://{address}")
         answer = send_to(target_of("https://collector.invalid", "http/protobuf"))
-    assert answer.kind == "held"
+    assert answer.kind == "shut"
     assert "407" in answer.message
+
+
+def test_proxy_that_is_not_there_reaches_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is behind it."""
+    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{free_port()}")
+    assert send_to(target_of("https://collector.invalid", "http/protobuf")).kind == "unreachable"
 
 
 def test_proxy_that_is_broken_is_to_be_retried(monkeypatch: pytest.MonkeyPatch) -> None:

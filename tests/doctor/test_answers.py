@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import socketserver
+import threading
+
 import pytest
 
 from otlp_receiver import OtlpReceiver
@@ -96,3 +100,34 @@ def test_a_server_that_never_answers(doctor: Doctor, receiver: OtlpReceiver, pro
     found = doctor({**to(endpoint_of(receiver, protocol), protocol), **variables})
     assert found.code == 1
     assert found.says("logs", "problem", "did not take the probe")
+
+
+@pytest.mark.parametrize("begun", [b"", b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n"])
+def test_a_server_that_drips(doctor: Doctor, begun: bytes) -> None:
+    """There is one bound for all that is asked of it."""
+    stop = threading.Event()
+
+    class Dripping(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with contextlib.suppress(OSError):
+                self.request.sendall(begun)
+                while not stop.wait(0.05):
+                    self.request.sendall(b"H")
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Dripping) as server:
+        threading.Thread(target=server.serve_forever, args=(0.005,), daemon=True).start()
+        endpoint = f"http://127.0.0.1:{server.server_address[1]}"
+        found = doctor({**to(endpoint), "OTEL_EXPORTER_OTLP_TIMEOUT": "1"})
+        stop.set()
+        server.shutdown()
+    assert found.code == 1
+    assert found.check("logs")[0] == "problem"
+
+
+def test_a_page_of_something_else(doctor: Doctor, receiver: OtlpReceiver) -> None:
+    """200 with HTML is no delivery."""
+    receiver.respond(headers={"Content-Type": "text/html"}, body=b"<title>Sign in</title>")
+    found = doctor(to(receiver.http_endpoint))
+    assert found.code == 1
+    assert found.says("logs", "problem", "is no OTLP server: HTTP 200 with text/html", "Correct the host")
+    assert "would arrive" not in found.report["verdict"]

@@ -109,6 +109,13 @@ def heard(process: subprocess.Popen[str]) -> None:
     assert process.stdout.readline() == "ready\n"
 
 
+def go_on(process: subprocess.Popen[str]) -> None:
+    """Let the script go on from where it called ``hear``."""
+    assert process.stdin is not None
+    process.stdin.write("go on\n")
+    process.stdin.flush()
+
+
 def names(receiver: OtlpReceiver) -> Counter[str]:
     """Count the records that arrived by their names."""
     return Counter(record.event_name for record in receiver.logs)

@@ -7,14 +7,14 @@ import sys
 import textwrap
 from pathlib import Path
 
-from torchelastic_otel._delivery.spool import Destination, Spool
+from torchelastic_otel._delivery.spool import Destination, Spool, open_store
 
 MANY_BYTES = 1 << 20
 PLACES = {"logs": Destination("http://collector:4318/v1/logs", "f" * 64)}
 PRELUDE = """
 import os, sys
 from pathlib import Path
-from torchelastic_otel._delivery.spool import Spool, SpoolError, orphans
+from torchelastic_otel._delivery.spool import Spool, SpoolError, open_store, orphans
 directory = Path(sys.argv[1])
 """
 """What every script begins with."""
@@ -48,7 +48,7 @@ def left_behind(directory: Path, *payloads: bytes, max_bytes: int = MANY_BYTES) 
 
 def reopened(path: Path) -> Spool:
     """Take over a store that nobody has."""
-    spool = Spool.open_existing(path)
+    spool = open_store(path)
     assert spool is not None
     return spool
 

@@ -85,7 +85,7 @@ def test_flush_does_not_wait_for_the_delay() -> None:
     exporter.go_on.set()
     assert batcher.flush(soon())
     assert exporter.batches == [[0], [1, 2, 3, 4], [5, 6, 7, 8], [9, 10]]
-    assert batcher.dropped == 0
+    assert not batcher.drops
 
 
 def test_hurry_sends_without_waiting() -> None:
@@ -110,7 +110,7 @@ def test_oldest_is_dropped(said: Said) -> None:
     exporter.go_on.set()
     assert batcher.flush(soon())
     assert exporter.items == ["first", 3, 4, 5, 6, 7]
-    assert batcher.dropped == 3
+    assert batcher.drops == {"queue_full": 3}
     assert len(said.texts) == 1
     assert "logs" in said.texts[0]
 
@@ -176,12 +176,12 @@ def test_exporter_that_fails(exporter: Callable[[], Exporter], said: Said) -> No
         batcher.put(item)
     assert batcher.flush(soon())
     assert bad.items == [0, 1, 2, 3]
-    assert batcher.dropped == 4
+    assert batcher.drops == {"export_failed": 4}
     assert len(said.having("being lost")) == 1
     bad.answer, bad.error = True, None
     batcher.put(4)
     assert batcher.flush(soon())
-    assert batcher.dropped == 4
+    assert batcher.drops == {"export_failed": 4}
 
 
 @pytest.mark.internal_errors("loading the logs exporter: ImportError: no such exporter")
@@ -195,4 +195,4 @@ def test_exporter_that_cannot_be_loaded(said: Said) -> None:
     batcher.put(1)
     assert batcher.flush(soon())
     assert said.having("no such exporter")
-    assert batcher.dropped == 1
+    assert batcher.drops == {"no_exporter": 1}

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs
 from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.sdk.resources import Resource
 
 from tests.support.job_player import STATUS, Player
@@ -23,14 +23,14 @@ from torchelastic_otel._config.limits import LogLimits
 from torchelastic_otel._config.settings import Settings
 from torchelastic_otel._job import facts as f
 from torchelastic_otel._job.event import Event
-from torchelastic_otel._telemetry.log_sinks import ReadableRecords
+from torchelastic_otel._telemetry.log_encoding import LogEncoder
 from torchelastic_otel._values import MAX_TEXT
 
 NODE = "The node 'node-2_17_0'"
 NEIGHBOUR = {"name": "neighbour", "source": "AGENT", "timestamp": 0, "metadata": {"k": 1}}
 
 
-RECORDS = ReadableRecords(Resource({}), LogLimits(attribute_count=1000, value_length=None))
+ENCODER = LogEncoder(Resource({}), LogLimits(attribute_count=1000, value_length=None))
 
 
 class Events(PlainOutput):
@@ -46,21 +46,15 @@ class Events(PlainOutput):
 
 
 def survives(event: str | Mapping[str, Any]) -> bool:
-    """Record an event between two others, encode all as the exporters do; tell whether they arrive whole."""
+    """Record an event between two others, encode all; tell whether they arrive whole."""
     output = Events()
     job = Player(output, Settings(heartbeats="log"), {})
     for each in (NEIGHBOUR, event, NEIGHBOUR):
         job.record(each)
     events = output.events
     assert len(events) == 3
-    request = encode_logs(RECORDS.batch(events))
-    request.FromString(request.SerializeToString())
-    records = [
-        record
-        for resource_logs in request.resource_logs
-        for scope_logs in resource_logs.scope_logs
-        for record in scope_logs.log_records
-    ]
+    (encoded,) = ENCODER.encode(events, "abc")
+    records = [LogRecord.FromString(payload) for payload in encoded.payloads]
     # The encoder leaves out an attribute that it cannot encode, so they are counted.
     arrived = [(r.event_name, {pair.key for pair in r.attributes}) for r in records]
     expected = [(e.name, {*e.attributes, "log.record.uid"}) for e in events]

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Literal, get_args
 
+from .secrets import shown
+
 Warn = Callable[[str], None]
 Signal = Literal["traces", "logs", "metrics"]
 SIGNALS: tuple[Signal, ...] = get_args(Signal)
@@ -25,5 +27,6 @@ def read(environ: Mapping[str, str], name: str) -> str:
 
 def wrong_value(warn: Warn, name: str, value: str, expected: str, consequence: str) -> None:
     """Tell that the variable ``name`` has a value that cannot be used."""
-    shown = value if len(value) <= _MOST_SHOWN else value[:_MOST_SHOWN] + "…"
-    warn(f"{name}={shown!r} is not accepted: expected {expected}; {consequence}.")
+    text = shown(name, value)
+    text = text if len(text) <= _MOST_SHOWN else text[:_MOST_SHOWN] + "…"
+    warn(f"{name}={text!r} is not accepted: expected {expected}; {consequence}.")

@@ -16,6 +16,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from . import otlp_variables as v
 from .environment import Signal, Warn, wrong_value
+from .secrets import shown
 
 # Name resolvers of gRPC, which takes such targets in place of a URL.
 _GRPC_RESOLVERS = ("dns", "unix", "unix-abstract", "ipv4", "ipv6", "vsock", "xds", "passthrough")
@@ -81,8 +82,8 @@ def plan_otlp(
             return None
         if text and not scheme:
             warn(
-                f"{variable}={text!r} names no scheme; http:// is taken, without encryption. "
-                "Write http:// or https:// in front of it."
+                f"{variable}={shown(variable, text)!r} names no scheme; http:// is taken, without "
+                "encryption. Write http:// or https:// in front of it."
             )
         endpoint = _http_url(signal, variable, text, url)
         insecure = not endpoint.startswith("https:")
@@ -158,7 +159,7 @@ def _is_insecure(
         return False
     if scheme == "http" and said and not insecure:
         warn(
-            f"{name}=false contradicts {variable}={text!r}; TLS is used. "
+            f"{name}=false contradicts {variable}={shown(variable, text)!r}; TLS is used. "
             f"Write https:// there, or leave {name} unset."
         )
         return False
@@ -168,7 +169,7 @@ def _is_insecure(
     if not (said or credentials_provided or any(files)):
         # The specification's default, which few expect.
         warn(
-            f"{variable}={text!r} does not say whether to encrypt; TLS is used. "
+            f"{variable}={shown(variable, text)!r} does not say whether to encrypt; TLS is used. "
             f"For a collector without TLS set {name}=true, or write http://host:port."
         )
     return insecure

@@ -106,7 +106,8 @@ BSP_MAX_QUEUE_SIZE = Variable(
     Integer(2048, highest=_INT32_MAX),
     section="traces",
     signals=("traces",),
-    meaning="Spans that wait at the same time; beyond it the oldest is dropped.",
+    meaning="Spans that wait at the same time in memory: for other exporters than `otlp`, and where there is "
+    "no spool. Beyond it the oldest is dropped. On a disk `TORCHELASTIC_OTEL_SPOOL_MAX_BYTES` is the bound.",
 )
 BSP_MAX_EXPORT_BATCH_SIZE = Variable(
     "OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
@@ -131,7 +132,9 @@ BLRP_MAX_QUEUE_SIZE = Variable(
     Integer(2048, highest=_INT32_MAX),
     section="logs",
     signals=("logs",),
-    meaning="Records that wait at the same time; beyond it the oldest is dropped.",
+    meaning="Records that wait at the same time in memory: for other exporters than `otlp`, and where "
+    "there is no spool. Beyond it the oldest is dropped. On a disk `TORCHELASTIC_OTEL_SPOOL_MAX_BYTES` is "
+    "the bound.",
 )
 BLRP_MAX_EXPORT_BATCH_SIZE = Variable(
     "OTEL_BLRP_MAX_EXPORT_BATCH_SIZE",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import timezone
 from email.utils import parsedate_to_datetime
@@ -19,14 +19,19 @@ from .._config.environment import Signal
 from .._runtime.imports import import_module
 from .encoding import service_message
 
-AnswerKind = Literal["delivered", "retry", "rejected", "held", "late", "unsupported"]
+AnswerKind = Literal[
+    "delivered", "rejected", "late", "busy", "retry", "unreachable", "shut", "foreign", "unsupported"
+]
 """What a server makes of a request.
 
 - ``delivered``: it took it, with the exception of ``Answer.rejected`` items.
-- ``retry``: it may take it later; nobody answered, or the server is overloaded or out of order.
-- ``rejected``: it will never take it.
+- ``rejected``: it will never take it, for what is in it.
 - ``late``: likewise, since the timestamps are too old for it.
-- ``held``: nothing is wrong with the data, but it lets nobody in: credentials, certificates, redirects.
+- ``busy``: it asks to be left alone for a while.
+- ``retry``: it, or what is in front of it, is out of order; or it is silent.
+- ``unreachable``: there is no connection to it.
+- ``shut``: nothing is wrong with the data, but it lets nobody in: credentials, certificates, redirects.
+- ``foreign``: what answered is no OTLP server.
 - ``unsupported``: it does not take this signal.
 """
 
@@ -34,13 +39,19 @@ PROTOBUF = "application/x-protobuf"
 """The content type of requests, and of answers that are messages."""
 
 HTTP_KINDS: dict[int, AnswerKind] = {
-    401: "held",
-    403: "held",
+    400: "rejected",
+    409: "rejected",
+    413: "rejected",
+    422: "rejected",
     404: "unsupported",
     405: "unsupported",
-    407: "held",
+    410: "unsupported",
     408: "retry",
-    429: "retry",
+    425: "retry",
+    429: "busy",
+    401: "shut",
+    403: "shut",
+    407: "shut",
 }
 """What single statuses below 500 mean; ``http_kind`` knows the rest."""
 
@@ -48,19 +59,20 @@ GRPC_KINDS: dict[str, AnswerKind] = {
     "CANCELLED": "retry",
     "UNKNOWN": "retry",
     "DEADLINE_EXCEEDED": "retry",
-    "RESOURCE_EXHAUSTED": "retry",
+    "RESOURCE_EXHAUSTED": "busy",
     "ABORTED": "retry",
     "OUT_OF_RANGE": "retry",
     "INTERNAL": "retry",
     "UNAVAILABLE": "retry",
     "DATA_LOSS": "retry",
-    "PERMISSION_DENIED": "held",
-    "UNAUTHENTICATED": "held",
+    "PERMISSION_DENIED": "shut",
+    "UNAUTHENTICATED": "shut",
     "UNIMPLEMENTED": "unsupported",
 }
 """What gRPC's codes mean; all others but OK are ``rejected``."""
 
 _MOST_SHOWN = 512
+_MOST_OF_A_PAGE = 120
 _LONGEST_RETRY_AFTER_S = 3600.0
 
 # The field with the number of refused items.
@@ -97,12 +109,10 @@ class Answer:
 
 
 def http_kind(status: int) -> AnswerKind:
-    """Return what an HTTP status means."""
+    """Return what an HTTP status means. Those that say nothing of the data are no reason to give it up."""
     if status < 300:
         return "delivered"
-    if status < 400:
-        return "held"
-    return "retry" if status >= 500 else HTTP_KINDS.get(status, "rejected")
+    return "retry" if status >= 500 else HTTP_KINDS.get(status, "shut")
 
 
 def refused_by_http(status: int, words: str, retry_after: str) -> Answer:
@@ -133,12 +143,11 @@ def _refused(kind: AnswerKind, words: str, retry_after_s: float | None, *, too_l
     late = {"rejected": _LATE, "retry": _LATE_THOUGH_500}.get(kind)
     if late and late.search(words):
         kind = "late"
-    return Answer(
-        kind,
-        one_line(words),
-        too_large=too_large,
-        retry_after_s=retry_after_s if kind == "retry" else None,
-    )
+    if kind in ("rejected", "late"):  # to come again would change nothing
+        retry_after_s = None
+    elif kind == "retry" and retry_after_s is not None:
+        kind = "busy"
+    return Answer(kind, one_line(words), too_large=too_large, retry_after_s=retry_after_s)
 
 
 def one_line(text: str) -> str:
@@ -149,9 +158,15 @@ def one_line(text: str) -> str:
 
 
 class Responses:
-    """Reads the messages in which a signal's OTLP service answers."""
+    """Reads the messages in which a signal's OTLP service answers.
 
-    def __init__(self, signal: Signal) -> None:
+    Args:
+        signal: which one.
+        redact: takes secrets out of a server's words, which may quote what it refused.
+    """
+
+    def __init__(self, signal: Signal, redact: Callable[[str], str]) -> None:
+        self._redact = redact
         self._rejected = _REJECTED[signal]
         # protobuf's own modules and those of google.rpc have no types: Any.
         self._response: Any = service_message(signal, "Response")
@@ -160,29 +175,57 @@ class Responses:
         self._json: Any = import_module("google.protobuf.json_format")
         self._decode_error: type[Exception] = import_module("google.protobuf.message").DecodeError
 
-    def delivered(self, body: bytes, content_type: str = PROTOBUF) -> Answer:
-        """Read the response to a request that was taken."""
+    def taken(self, body: bytes) -> Answer:
+        """Read the response to a call that ended with OK."""
         response = self._response()
         try:
-            if content_type == "application/json":
-                self._json.Parse(body, response, ignore_unknown_fields=True)
-            else:
-                response.ParseFromString(body)
-        except (self._decode_error, self._json.ParseError, ValueError):
-            # It was taken, whatever is said about that.
+            response.ParseFromString(body)
+        except self._decode_error:
+            return Answer("delivered")  # gRPC's own word for it counts
+        return self._delivered(response)
+
+    def taken_by_http(self, status: int, body: bytes, content_type: str, *, whole: bool) -> Answer:
+        """Read what was answered with 2xx: an OTLP response, or a page of something else that listens there.
+
+        Args:
+            status: which one.
+            body: its beginning.
+            content_type: without parameters, in lower case.
+            whole: whether that is all of it. One that was cut off was an OTLP response if it says so.
+        """
+        if whole and not body.strip():  # an OTLP response that says nothing
             return Answer("delivered")
+        is_json = content_type == "application/json"
+        page = content_type.startswith("text/") or body.lstrip().startswith(b"<")
+        if not page and (not is_json or not whole or body.lstrip().startswith(b"{")):
+            response = self._response()
+            try:
+                if is_json:
+                    self._json.Parse(body, response, ignore_unknown_fields=True)
+                else:
+                    response.ParseFromString(body)
+                return self._delivered(response)
+            except (self._decode_error, self._json.ParseError, ValueError):
+                if not whole and (is_json or content_type == PROTOBUF):
+                    return Answer("delivered")
+        shown = one_line(self._redact(body.decode(errors="replace")))[:_MOST_OF_A_PAGE]
+        return Answer(
+            "foreign", f"HTTP {status} with {content_type or 'no content type'}, no OTLP response: {shown}"
+        )
+
+    def _delivered(self, response: Any) -> Answer:
         partial = response.partial_success
-        return Answer("delivered", one_line(partial.error_message), max(0, getattr(partial, self._rejected)))
+        words = one_line(self._redact(partial.error_message))
+        return Answer("delivered", words, max(0, getattr(partial, self._rejected)))
 
     def words(self, body: bytes, content_type: str) -> str:
         """Read what an HTTP server says about a request that it did not take."""
         if content_type == PROTOBUF:
             try:
-                message: str = self._status.FromString(body).message
-                return message
+                return self._redact(self._status.FromString(body).message)
             except self._decode_error:
                 pass  # text under a wrong name
-        return body.decode(errors="replace")
+        return self._redact(body.decode(errors="replace"))
 
     def retry_after_s(self, metadata: Iterable[tuple[str, str | bytes]]) -> float | None:
         """Read gRPC's ``RetryInfo`` among the details of a status; in seconds."""

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+from .._config.otlp import OtlpTarget
+from .._config.secrets import Redactor, of_process
 from .._runtime.guard import from_signal_handler
 from .._runtime.imports import import_module
 from .answer import Answer
 
 
 class OneAttempt(ABC):
-    """Turns whatever goes wrong in an attempt into an answer, but for what a signal handler raises."""
+    """Turns whatever goes wrong in an attempt into an answer, but for what a signal handler raises.
+
+    Args:
+        redact: takes out of a text what the target holds in confidence.
+    """
+
+    def __init__(self, redact: Redactor) -> None:
+        self._redact = redact
 
     def send(self, payload: bytes, timeout_s: float) -> Answer:
         """Make one attempt, as ``Sender.send`` says."""
@@ -34,3 +43,8 @@ def user_agent() -> str:
     """Return what the senders call themselves: the name of the stock exporters, and their version."""
     # Released together with the stock exporters.
     return f"OTel-OTLP-Exporter-Python/{import_module('opentelemetry.proto.version').__version__}"
+
+
+def redactor_of(target: OtlpTarget) -> Redactor:
+    """Return what takes out of texts what this process, and this target, know as secret."""
+    return of_process().knowing(headers=[value for _, value in target.headers], urls=[target.endpoint])

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from .._config.otlp import OtlpTarget
 from .._config.otlp_variables import CREDENTIAL_PROVIDERS
+from .._config.secrets import redact
 from .._runtime.guard import from_signal_handler
 from .._runtime.imports import find_entry_point, import_module
 
@@ -28,7 +29,7 @@ def provided_credentials(target: OtlpTarget, kind: type[T]) -> T | None:
     except Exception as error:
         if from_signal_handler(error):
             raise
-        reason = f"{type(error).__name__}: {error}"
+        reason = redact(f"{type(error).__name__}: {error}")
         raise CredentialError(f"{where} ({reason}); what would need it is not sent.") from error
     if not isinstance(made, kind):
         raise CredentialError(f"{where} (it makes no {kind.__name__}); what would need it is not sent.")

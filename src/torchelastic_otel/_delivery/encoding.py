@@ -1,7 +1,7 @@
-"""From the SDK's records and spans to single OTLP messages, which a spool can keep and a request can hold.
+"""From the SDK's spans and metrics to single OTLP messages, which a spool can keep and a request can hold.
 
-The stock encoders do the work. What they make for a batch is taken apart, so that a message can be sent with
-any others of its resource, or alone.
+The stock encoders do the work. What they make for a batch of spans is taken apart, so that each can be sent
+with any others of its resource, or alone. Log records are encoded where they are told.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Encoded(NamedTuple):
 
 
 class Readable(Protocol):
-    """A record or span in the SDK's form, as far as it matters here: the SDK is for others to know."""
+    """A span in the SDK's form, as far as it matters here: the SDK is for others to know."""
 
     @property
     def resource(self) -> object:
@@ -43,8 +43,9 @@ class Readable(Protocol):
 
 
 if TYPE_CHECKING:
-    # Which request it makes depends on the signal, and its fields are looked up by name: Any.
-    Encode = Callable[[Sequence[Readable]], Any]
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+    Encode = Callable[[Sequence[Readable]], ExportTraceServiceRequest]
 
 
 def service_names(signal: str) -> tuple[str, str]:
@@ -63,18 +64,11 @@ def service_message(signal: str, kind: Literal["Request", "Response"]) -> Any:
     return getattr(module, f"Export{name}Service{kind}")
 
 
-def encode_logs(records: Sequence[Readable]) -> list[Encoded]:
-    """Encode ``ReadableLogRecord`` objects; one that cannot be encoded is left out, and said."""
-    from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs as encode
-
-    return _apart("logs", records, cast("Encode", encode))
-
-
 def encode_spans(spans: Sequence[Readable]) -> list[Encoded]:
     """Encode ``ReadableSpan`` objects, ended or not; one that cannot be encoded is left out, and said."""
     from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans as encode
 
-    return _apart("traces", spans, cast("Encode", encode))
+    return _apart(spans, cast("Encode", encode))
 
 
 def encode_metrics(data: object) -> bytes:
@@ -85,25 +79,24 @@ def encode_metrics(data: object) -> bytes:
     return bytes(request.SerializeToString())
 
 
-def _apart(signal: str, items: Sequence[Readable], encode: Encode) -> list[Encoded]:
+def _apart(spans: Sequence[Readable], encode: Encode) -> list[Encoded]:
     try:
-        request = encode(items)
+        request = encode(spans)
     except Exception as error:
-        if len(items) == 1:
+        if len(spans) == 1:
             note_internal_error("encoding", error)
             return []
         # One bad value must not cost its neighbours.
-        return [encoded for item in items for encoded in _apart(signal, [item], encode)]
-    resources, scopes, leaves = FIELDS[signal]
+        return [encoded for span in spans for encoded in _apart([span], encode)]
     parts = []
-    for resource in getattr(request, resources):
-        for scope in getattr(resource, scopes):
-            payloads = [leaf.SerializeToString() for leaf in getattr(scope, leaves)]
-            scope.ClearField(leaves)
+    for resource in request.resource_spans:
+        for scope in resource.scope_spans:
+            payloads = [span.SerializeToString() for span in scope.spans]
+            scope.ClearField("spans")
             header = type(resource)()
             header.CopyFrom(resource)
-            header.ClearField(scopes)
-            getattr(header, scopes).append(scope)
+            header.ClearField("scope_spans")
+            header.scope_spans.append(scope)
             parts.append(Encoded(header.SerializeToString(deterministic=True), payloads))
     return parts
 

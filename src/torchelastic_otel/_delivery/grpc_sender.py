@@ -12,10 +12,13 @@ from .._config.environment import Signal
 from .._config.otlp import OtlpTarget
 from .._runtime.imports import import_module
 from .answer import Answer, Responses, one_line, refused_by_grpc
-from .attempt import OneAttempt, user_agent
+from .attempt import OneAttempt, redactor_of, user_agent
 from .credentials import channel_credentials
 from .encoding import service_names
 
+# Texts of gRPC's, of which the code alone says less. Without them nothing is taken for granted: it is tried
+# again, each signal by itself.
+_UNREACHABLE = re.compile(r"failed to connect|resol", re.IGNORECASE)
 _TLS_ERROR = re.compile(r"SSL_ERROR_SSL|Hostname Verification Check failed|is not in peer certificate")
 
 
@@ -48,10 +51,11 @@ class GrpcSender(OneAttempt):
     """Calls the service's method on a channel."""
 
     def __init__(self, signal: Signal, target: OtlpTarget) -> None:
+        super().__init__(redactor_of(target))
         grpc = import_module("grpc")
         package, name = service_names(signal)
         self._method = f"/{package}.{name}Service/Export"
-        self._responses = Responses(signal)
+        self._responses = Responses(signal, self._redact)
         self._rpc_error: type[Exception] = grpc.RpcError
         self._metadata = target.headers
         endpoint = urlsplit(target.endpoint).netloc or target.endpoint
@@ -77,14 +81,14 @@ class GrpcSender(OneAttempt):
     def _attempt(self, payload: bytes, timeout_s: float) -> Answer:
         self._channel = channel = self._channel or self._open_channel()
         export = channel.unary_unary(self._method)
-        return self._responses.delivered(export(payload, timeout=timeout_s, metadata=self._metadata))
+        return self._responses.taken(export(payload, timeout=timeout_s, metadata=self._metadata))
 
     def _failure(self, error: Exception) -> Answer:
         if not isinstance(error, self._rpc_error):
-            return Answer("retry", one_line(f"{type(error).__name__}: {error}"))
+            return Answer("retry", one_line(self._redact(f"{type(error).__name__}: {error}")))
         refusal = cast("_Refusal", error)
         code = refusal.code().name
-        words = refusal.details() or code
+        words = self._redact(refusal.details() or code)
         answer = refused_by_grpc(
             code, words, self._responses.retry_after_s(refusal.trailing_metadata() or ())
         )
@@ -93,7 +97,9 @@ class GrpcSender(OneAttempt):
             # A new one connects at once.
             self.close()
             if _TLS_ERROR.search(words):
-                return replace(answer, kind="held", retry_after_s=None)
+                return replace(answer, kind="shut")
+            if _UNREACHABLE.search(words):
+                return replace(answer, kind="unreachable")
         return answer
 
     def close(self) -> None:

@@ -5,20 +5,21 @@ from __future__ import annotations
 import gzip
 import re
 import ssl
-import time
 import zlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .._config.environment import Signal
 from .._config.otlp import OtlpTarget
+from .._config.secrets import without_credentials
 from .._runtime.imports import importing
 from .answer import PROTOBUF, Answer, Responses, http_kind, one_line, refused_by_http
-from .attempt import OneAttempt, user_agent
+from .attempt import OneAttempt, redactor_of, user_agent
+from .bounded_session import Deadline, bounded_session
 from .credentials import provided_credentials
 
 if TYPE_CHECKING:
-    from requests import Response
+    from requests import Response, Session
     from urllib3 import Timeout
 
 _MOST_READ = 64 * 1024
@@ -35,11 +36,17 @@ class HttpSender(OneAttempt):
         with importing:
             import requests
             import urllib3
-        self._responses = Responses(signal)
+        provided = provided_credentials(target, requests.Session)
+        super().__init__(redactor_of(target).knowing(headers=_headers_of(provided, requests.Session())))
+        self._responses = Responses(signal, self._redact)
         self._request_error = requests.exceptions.RequestException
         self._tls_error = requests.exceptions.SSLError
-        provided = provided_credentials(target, requests.Session)
-        self._session = provided or requests.Session()
+        self._connection_errors = (
+            urllib3.exceptions.NewConnectionError,
+            urllib3.exceptions.ConnectTimeoutError,
+        )
+        self._deadline = Deadline()
+        self._session = provided or bounded_session(self._deadline)
         # One time for connecting and waiting together. A third party's session may only know numbers.
         self._timeout: Callable[[float], float | Timeout] = float if provided else urllib3.Timeout
         self._endpoint = target.endpoint
@@ -59,7 +66,7 @@ class HttpSender(OneAttempt):
         self._certificate = (target.certificate_file, target.key_file) if target.certificate_file else None
 
     def _attempt(self, payload: bytes, timeout_s: float) -> Answer:
-        deadline = time.monotonic() + timeout_s
+        self._deadline.set(timeout_s)
         with self._session.post(
             self._endpoint,
             data=self._compressed(payload),
@@ -72,18 +79,29 @@ class HttpSender(OneAttempt):
         ) as response:
             status = response.status_code
             content_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-            body = _beginning(response, deadline)
+            body, whole = self._beginning(response)
         if http_kind(status) == "delivered":
-            return self._responses.delivered(body, content_type)
+            return self._responses.taken_by_http(status, body, content_type, whole=whole)
         if 300 <= status < 400:
-            # The query may hold secrets.
-            location = response.headers.get("location", "").partition("?")[0]
+            location = self._redact(without_credentials(response.headers.get("location", "")))
             words = f"HTTP {status}, redirected to {location}"
         else:
             words = self._responses.words(body, content_type)
         if not words.strip():
-            words = f"HTTP {status} {response.reason or ''}"
+            words = self._redact(f"HTTP {status} {response.reason or ''}")
         return refused_by_http(status, words, response.headers.get("retry-after", ""))
+
+    def _beginning(self, response: Response) -> tuple[bytes, bool]:
+        """Return what matters of a body, and whether that is all of it."""
+        body = b""
+        try:
+            for piece in response.iter_content(_PIECE):
+                body += piece
+                if len(body) >= _MOST_READ or self._deadline.left_s() <= 0:
+                    return body, False
+        except OSError:  # as all of requests' exceptions are
+            return body, False
+        return body, True
 
     def _compressed(self, payload: bytes) -> bytes:
         if self._compression == "gzip":
@@ -94,33 +112,36 @@ class HttpSender(OneAttempt):
 
     def _failure(self, error: Exception) -> Answer:
         cause = _innermost(error)
-        words = one_line(f"{type(cause).__name__}: {cause}")
+        words = one_line(self._redact(f"{type(cause).__name__}: {cause}"))
         if isinstance(error, self._tls_error) and not isinstance(cause, _CUT_TLS):
-            return Answer("held", words)
+            return Answer("shut", words)
         tunnel = _TUNNEL_REFUSED.search(words)
-        if tunnel and http_kind(int(tunnel[1])) == "held":
-            return Answer("held", words)
+        if tunnel and http_kind(int(tunnel[1])) == "shut":
+            return Answer("shut", words)
         if isinstance(error, self._request_error) and isinstance(error, ValueError):
             # requests quotes what it does not like, and that may be a credential.
-            return Answer("held", f"{type(error).__name__}: no request can be made for this endpoint")
-        return Answer("retry", words)
+            return Answer("shut", f"{type(error).__name__}: no request can be made for this endpoint")
+        return Answer("unreachable" if self._had_no_connection(error) else "retry", words)
+
+    def _had_no_connection(self, error: BaseException) -> bool:
+        """Tell whether there was nobody to send anything to, be it a proxy."""
+        inner = (getattr(error, "reason", None), getattr(error, "original_error", None), *error.args)
+        return isinstance(error, self._connection_errors) or any(
+            isinstance(each, BaseException) and self._had_no_connection(each) for each in inner
+        )
 
     def close(self) -> None:
         """Close the session's connections."""
         self._session.close()
 
 
-def _beginning(response: Response, deadline: float) -> bytes:
-    """Read what matters of a body; the status has decided already, so a body cut short is good enough."""
-    body = b""
-    try:
-        for piece in response.iter_content(_PIECE):
-            body += piece
-            if len(body) >= _MOST_READ or time.monotonic() > deadline:
-                break
-    except OSError:  # as all of requests' exceptions are
-        return body
-    return body
+def _headers_of(session: Session | None, usual: Session) -> list[str]:
+    """Return what a third party's session sends beside what all of them send, as far as can be told."""
+    if session is None:
+        return []
+    headers = {str(value) for value in session.headers.values()} - set(map(str, usual.headers.values()))
+    auth = session.auth if isinstance(session.auth, tuple) else ()
+    return [*headers, *(each for each in auth if isinstance(each, str))]
 
 
 def _innermost(error: BaseException) -> BaseException:

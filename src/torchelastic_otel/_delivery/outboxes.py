@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING
 from .._config.environment import Signal, Warn
 from .._config.limits import BatchSettings
 from .._runtime.guard import say_once
-from .backoff import Backoff
+from .backoff import Backoff, Place
 from .disk_or_memory import DiskOrMemory
 from .outbox import NAMES, Outbox
 from .recovery import Recovery
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from .._config.settings import Settings
     from .sender import Sender
 
+_SERVER = re.compile(r"[^/]*//[^/?#]+")
 _MEMORY_BYTES = 16 * 1024 * 1024
 
 
@@ -37,7 +40,8 @@ class Outboxes:
         self._warn = warn
         self._destinations: dict[str, Destination] = {}
         self._targets: dict[Signal, OtlpTarget] = {}
-        self._backoffs: dict[str, Backoff] = {}
+        self._places: dict[str, Place] = {}
+        self._backoffs: dict[Signal, Backoff] = {}
         self._outboxes: list[Outbox] = []
         self.directory = directory = directory_of(settings.spool_dir, os.environ)
         self._recovery: Recovery | None = None
@@ -50,31 +54,31 @@ class Outboxes:
                     "to wait for it: set TORCHELASTIC_OTEL_SPOOL_DIR to a directory on the node's own disk.",
                 )
             if "LOCAL_RANK" not in os.environ:  # workers leave what others left to launchers
-                self._recovery = Recovery(directory, self._destinations, self._senders)
+                self._recovery = Recovery(directory, self._destinations, self._senders, self._backoffs)
         self._keeper = DiskOrMemory(
-            None if directory is None else lambda: self._open(directory),
-            lambda: Spool.create_in_memory(_MEMORY_BYTES),
+            None if directory is None else lambda: self._open(directory), _MEMORY_BYTES
         )
 
     def __iter__(self) -> Iterator[Outbox]:
         return iter(self._outboxes)
 
     def _open(self, directory: Path) -> Spool:
-        make_room(directory, self._settings.spool_max_bytes)
-        return Spool.create(directory, self._settings.spool_max_bytes, self._destinations)
+        lost = make_room(directory, self._settings.spool_max_bytes)
+        return Spool.create(directory, self._settings.spool_max_bytes, self._destinations, lost)
 
     def outbox(self, signal: Signal, target: OtlpTarget, batch: BatchSettings) -> Outbox:
         """Make the outbox of a signal that goes to ``target``."""
         self._destinations[signal] = destination_of(target)
         self._targets[signal] = target
-        place = target.endpoint.split("/v1/")[0]
+        place = self._places.setdefault(server_of(target.endpoint), Place())
+        self._backoffs[signal] = Backoff(place)
         outbox = Outbox(
             signal,
             self._keeper,
             lambda: self._sender(signal),
             endpoint=self._destinations[signal].endpoint,
             timeout_s=target.timeout_s,
-            backoff=self._backoffs.setdefault(place, Backoff()),
+            backoff=self._backoffs[signal],
             delay_s=batch.delay_s,
             max_batch=batch.max_batch,
             max_queue=batch.max_queue,
@@ -113,7 +117,7 @@ class Outboxes:
             " and ".join(
                 f"{count} {NAMES[outbox.signal]}"
                 for outbox in self._outboxes
-                if (count := outbox.left(in_memory=in_memory))
+                if not outbox.off and (count := outbox.left(in_memory=in_memory))
             )
             for in_memory in (False, True)
         )
@@ -128,18 +132,22 @@ class Outboxes:
             )
         return " ".join(sentences)
 
-    def counts(self) -> dict[tuple[str, str, str], int]:
+    def counts(self) -> Counter[tuple[str, str, str]]:
         """Return items so far, by signal, what became of them, and why."""
-        found: dict[tuple[str, str, str], int] = {
-            (outbox.signal, what, why): count
-            for outbox in self._outboxes
-            for (what, why), count in list(outbox.counts.items())
-        }
-        if self._keeper.dropped:
-            found["", "dropped", "spool_full"] = self._keeper.dropped
+        found: Counter[tuple[str, str, str]] = Counter()
+        for outbox in self._outboxes:
+            for (what, why), count in list(outbox.counts.items()):
+                found[outbox.signal, what, why] += count
+        for signal, count in self._keeper.drops.items():
+            found[signal, "dropped", "spool_full"] += count
         if self._recovery is not None:
-            for signal, count in list(self._recovery.sent.delivered.items()):
-                found[signal, "replayed", ""] = count
+            sent = self._recovery.sent
+            for what, why, counts in (
+                ("replayed", "", sent.delivered),
+                ("dropped", "rejected", sent.rejected),
+            ):
+                for left, count in list(counts.items()):
+                    found[left, what, why] += count
         return found
 
     def close(self, timeout_s: float) -> None:
@@ -152,3 +160,9 @@ class Outboxes:
     def disown(self) -> None:
         """In a forked child: leave the spool to the parent."""
         self._keeper.disown()
+
+
+def server_of(endpoint: str) -> str:
+    """Return the part of an endpoint that is common to all signals that go to the same server."""
+    server = _SERVER.match(endpoint)
+    return server[0] if server else endpoint

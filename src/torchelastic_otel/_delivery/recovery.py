@@ -7,6 +7,7 @@ endpoint, its protocol and its headers, which tell tenants apart.
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,14 +17,32 @@ from typing import TYPE_CHECKING
 from .._config.environment import Signal
 from .._runtime.guard import logger, note_internal_error, say_once
 from .._runtime.own_thread import as_own_thread
-from .policy import Circumstances, decide, refused_items
+from .backoff import Backoff
+from .experience import Experience
+from .policy import Decision, refused_items
 from .spool import Destination, Item, Spool, SpoolError, assemble_readable, fitting, orphans
 
 if TYPE_CHECKING:
+    from .answer import Answer
     from .sender import Sender
 
 _MOST_ITEMS = 512
 _TIMEOUT_S = 10.0
+
+
+def _experience() -> Experience[tuple[Path, int]]:
+    return Experience(own=False, most=_MOST_ITEMS)
+
+
+@dataclass(slots=True)
+class Way:
+    """What is known of where a signal goes, from store to store."""
+
+    backoff: Backoff = field(default_factory=Backoff)
+    experience: Experience[tuple[Path, int]] = field(default_factory=_experience)
+    """Items have the names of their store and their id."""
+    left: bool = False
+    """No more of this signal can be sent now."""
 
 
 @dataclass(slots=True)
@@ -36,7 +55,8 @@ class Sent:
     message: str = ""
     """The last error."""
     stopped: bool = False
-    """The backend could not be reached: what is left is still there."""
+    """No more of anything can be sent now: what is left is still there."""
+    ways: dict[Signal, Way] = field(default_factory=dict)
 
 
 def batches(spool: Spool, signal: str) -> Iterator[list[Item]]:
@@ -47,77 +67,130 @@ def batches(spool: Spool, signal: str) -> Iterator[list[Item]]:
         after = items[-1].id
 
 
+def _sleep(seconds: float) -> bool:
+    time.sleep(seconds)
+    return True
+
+
 def send_store(
     spool: Spool,
     senders: Mapping[Signal, Sender],
     sent: Sent,
     progress: Callable[[int], bool] = lambda count: True,
     timeout_s: float = _TIMEOUT_S,
+    pause: Callable[[float], bool] = _sleep,
 ) -> None:
     """Send what a store holds, in order; what is delivered or refused for good leaves it.
 
     Args:
         spool: the store, its open spans already truncated.
         senders: by signal; a signal without one is left in the store.
-        sent: is added to.
+        sent: is added to; one for all stores.
         progress: called with the number of items dealt with; False to stop there.
         timeout_s: for each request, in seconds.
+        pause: waits for so many seconds; False to stop there.
     """
     for signal, sender in senders.items():
-        for items in batches(spool, signal):
-            if not _send(spool, signal, sender, items, sent, timeout_s):
-                break
-            if not progress(len(items)):
-                sent.stopped = True
-                break
+        way = sent.ways.setdefault(signal, Way())
+        if not way.left:
+            _StoreOfOne(spool, signal, sender, way, sent, progress, timeout_s, pause).send()
         if sent.stopped:
             return
 
 
-def _send(
-    spool: Spool, signal: Signal, sender: Sender, items: list[Item], sent: Sent, timeout_s: float
-) -> bool:
-    """Send some items; False if no more of this signal can be sent now."""
-    request, unreadable = assemble_readable(signal, items, spool.header)
-    if unreadable:
-        spool.remove([item.id for item in unreadable])
-        sent.rejected[signal] += len(unreadable)
-        sent.message = f"{len(unreadable)} in {spool.path} could not be read"
-        items = [item for item in items if item not in unreadable]
-    if not items:
+@dataclass(slots=True)
+class _StoreOfOne:
+    """A store's items of one signal, on their way."""
+
+    spool: Spool
+    signal: Signal
+    sender: Sender
+    way: Way
+    sent: Sent
+    progress: Callable[[int], bool]
+    timeout_s: float
+    pause: Callable[[float], bool]
+
+    def send(self) -> None:
+        """Send them as far as that can be done now."""
+        after, some_are_later = 0, False
+        while not (self.way.left or self.sent.stopped):
+            items = self._next(after)
+            if items:
+                decision = self._send(items)
+                if decision is not None and decision.then == "others first":
+                    after, some_are_later = items[0].id, True
+            elif some_are_later:
+                # What failed before is all that is left of it: once more from the start.
+                after, some_are_later = 0, False
+                if not self.way.experience.no_others():
+                    return
+                self._wait(self.way.backoff.wait_s(time.monotonic()))
+            else:
+                return
+
+    def _next(self, after: int) -> list[Item]:
+        """Return the items of the next request."""
+        items = fitting(self.spool.pending(self.signal, after, self.way.experience.size))
+        for number, item in enumerate(items):
+            if self.way.experience.is_alone(self._name(item)):
+                return items[: max(1, number)]
+        return items
+
+    def _name(self, item: Item) -> tuple[Path, int]:
+        return self.spool.path, item.id
+
+    def _send(self, items: list[Item]) -> Decision | None:
+        request, unreadable = assemble_readable(self.signal, items, self.spool.header)
+        if unreadable:
+            self.spool.hold([item.id for item in unreadable], "unreadable")
+            self.sent.held[self.signal] += len(unreadable)
+            self.sent.message = f"{len(unreadable)} in {self.spool.path} could not be read"
+            self._did(len(unreadable))
+            items = [item for item in items if item not in unreadable]
+        if not items or not self._wait(self.way.backoff.wait_s(time.monotonic(), urgent=True)):
+            return None
+        answer = self.sender.send(request, self.timeout_s)
+        decision = self.way.experience.judge(answer, [self._name(item) for item in items], in_memory=False)
+        self._act_on(answer, decision, [item.id for item in items])
+        return decision
+
+    def _act_on(self, answer: Answer, decision: Decision, ids: list[int]) -> None:
+        """Do what the policy says."""
+        if decision.then == "go on":
+            self.way.backoff.succeeded()
+        elif answer.kind == "unreachable":
+            self.way.backoff.unreachable(time.monotonic())
+        else:
+            self.way.backoff.failed(time.monotonic(), answer.retry_after_s)
+        if decision.fate != "delivered":
+            self.sent.message = answer.message
+        if decision.fate == "delivered":
+            self.spool.remove(ids)
+            refused = refused_items(answer, self.signal, len(ids))
+            self.sent.delivered[self.signal] += len(ids) - refused
+            self.sent.rejected[self.signal] += refused
+        elif decision.fate == "dropped":
+            self.spool.remove(ids)
+            self.sent.rejected[self.signal] += len(ids)
+        elif decision.fate == "held":
+            self.spool.hold(ids, answer.message)
+            self.sent.held[self.signal] += len(ids)
+        if decision.fate in ("delivered", "dropped", "held"):
+            self._did(len(ids))
+        self.way.left = self.way.left or decision.then == "leave signal"
+        self.sent.stopped = self.sent.stopped or decision.then == "stop"
+
+    def _did(self, count: int) -> None:
+        if not self.progress(count):
+            self.sent.stopped = True
+
+    def _wait(self, seconds: float) -> bool:
+        """Wait if there is something to wait for; False if that is cut short."""
+        if seconds > 0 and not self.pause(seconds):
+            self.sent.stopped = True
+            return False
         return True
-    answer = sender.send(request, timeout_s)
-    ids = [item.id for item in items]
-    decision = decide(
-        answer,
-        Circumstances(
-            own=False,
-            in_memory=spool.in_memory,
-            count=len(items),
-            taken_before=sent.delivered[signal] > 0,
-        ),
-    )
-    if decision.fate == "split":
-        half = len(items) // 2
-        return all(
-            _send(spool, signal, sender, part, sent, timeout_s) for part in (items[:half], items[half:])
-        )
-    if decision.fate == "delivered":
-        spool.remove(ids)
-        refused = refused_items(answer, signal, len(ids))
-        sent.delivered[signal] += len(ids) - refused
-        sent.rejected[signal] += refused
-    else:
-        sent.message = answer.message
-    if decision.fate == "dropped":
-        spool.remove(ids)
-        sent.rejected[signal] += len(ids)
-    elif decision.fate == "held":
-        spool.hold(ids, answer.message)
-        sent.held[signal] += len(ids)
-    if decision.then == "stop":
-        sent.stopped = True
-    return decision.then == "go on"
 
 
 class Recovery:
@@ -128,12 +201,14 @@ class Recovery:
         directory: Path,
         destinations: Mapping[str, Destination],
         senders: Callable[[], Mapping[Signal, Sender]],
+        backoffs: Mapping[Signal, Backoff],
     ) -> None:
         self._directory = directory
         self._destinations = destinations
         self._senders = senders
+        self._backoffs = backoffs
         self._begun = threading.Lock()
-        self._stopping = False
+        self._stopping = threading.Event()
         self._ended = threading.Event()
         self.sent = Sent()
 
@@ -147,13 +222,14 @@ class Recovery:
 
     def stop(self, timeout_s: float) -> None:
         """End after the request under way, and wait for that at most ``timeout_s`` seconds."""
-        self._stopping = True
+        self._stopping.set()
         if self._begun.acquire(blocking=False):
             return  # it never began, and no longer can
         self._ended.wait(timeout_s)
 
     def _run(self) -> None:
         as_own_thread()
+        self.sent.ways.update({signal: Way(backoff) for signal, backoff in self._backoffs.items()})
         senders: Mapping[Signal, Sender] | None = None
         try:
             for spool in orphans(self._directory):
@@ -164,7 +240,7 @@ class Recovery:
                     say_once(f"recovery {spool.path}", f"{error} What is in it stays there.")
                 finally:
                     spool.close()
-                if self.sent.stopped or self._stopping:
+                if self.sent.stopped or self._stopping.is_set():
                     break
         except SpoolError:
             pass  # of the directory itself, which was said when this job could not have its own there
@@ -184,4 +260,10 @@ class Recovery:
         }
         if senders:
             spool.truncate_open_spans()
-            send_store(spool, senders, self.sent, lambda count: not self._stopping)
+            send_store(
+                spool,
+                senders,
+                self.sent,
+                progress=lambda count: not self._stopping.is_set(),
+                pause=lambda seconds: not self._stopping.wait(seconds),
+            )

@@ -22,10 +22,8 @@ class Sender(Protocol):
 
         Args:
             payload: a serialized ``Export…ServiceRequest``.
-            timeout_s: longest time for it. gRPC keeps to that. For HTTP it bounds the time until the server
-                begins to answer; one that answers bit by bit is waited for as long before each bit of the
-                header and of 512 bytes of the body. A credential provider's session may take this time to
-                connect, and once more to wait.
+            timeout_s: longest time for it. To connect may take that for each address of a host, and a
+                credential provider's session may take it for each part of the answer.
         """
 
     def close(self) -> None:

@@ -113,7 +113,7 @@ class Advice:
                 f"Name it in {self._name(v.OTLP_CLIENT_CERTIFICATE)}.",
             )
         words = _words(answer)
-        if not encrypted or answer.kind != "held" or not _TLS.search(words):
+        if not encrypted or answer.kind != "shut" or not _TLS.search(words):
             return None
         if _WRONG_NAME.search(words):
             return (
@@ -151,9 +151,15 @@ class Advice:
         words = _words(answer)
         if answer.kind == "unsupported":
             return self._unsupported(words)
-        if answer.kind == "held":
-            return self._held(words)
-        if answer.kind == "retry":
+        if answer.kind == "shut":
+            return self._shut(words)
+        if answer.kind == "foreign":
+            return (
+                f"{self._where} answered, but is no OTLP server: {words}. Telemetry does not arrive there.",
+                f"Correct the host, port or path in {self._variable}: something else listens there, or is "
+                "in the way, such as a sign-in page.",
+            )
+        if answer.kind in ("busy", "retry", "unreachable"):
             return (
                 f"{self._where} did not take the probe: {words}.",
                 "Look at the server's own log: it may be overloaded or out of order.",
@@ -196,7 +202,7 @@ class Advice:
             f"Correct the path in {self._variable}, or set {off}.",
         )
 
-    def _held(self, words: str) -> Finding:
+    def _shut(self, words: str) -> Finding:
         if "redirected to" in words:
             return (
                 f"{self._where} answered: {words}.",

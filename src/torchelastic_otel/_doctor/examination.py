@@ -18,6 +18,7 @@ from .._config.environment import SIGNALS, Signal
 from .._config.exporters import ExporterPlan, plan_exporters
 from .._config.otlp_variables import EXPORTER, SDK_DISABLED
 from .._config.sdk_variables import CONFIG_FILE
+from .._config.secrets import Redactor
 from .._config.settings import Settings, read_settings
 from .._config.variables import SPOOL_DIR
 from .._contract import DESTINATION
@@ -29,7 +30,7 @@ from .._version import __version__
 from .probe import Probes
 from .redaction import redaction_checks
 from .report import Check, Report
-from .settings import Redactor, effective_settings, oddities, read_the_rest
+from .settings import effective_settings, oddities, read_the_rest
 
 _OLDEST_TORCH = (2, 8)
 
@@ -69,7 +70,7 @@ def examine(environ: Mapping[str, str]) -> Report:
         checks += _spool(settings, environ)
         checks += redaction_checks(settings.redact)
     checks += [Check("configuration", "warning", text) for text in dict.fromkeys(warnings)]
-    redact = Redactor(environ)
+    redact = Redactor.of_environment(environ)
     return Report(
         about={"torchelastic-otel": __version__, "Python": f"{platform.python_version()} ({sys.executable})"},
         settings=effective_settings(environ, plans, settings, resource),

@@ -6,8 +6,10 @@ import ipaddress
 import re
 import socket
 import ssl
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from .._config.environment import read
@@ -15,8 +17,36 @@ from .._config.otlp import OtlpTarget
 from .._config.otlp_variables import Protocol
 
 _TIMEOUT_S = 3.0
+_LONGEST_S = 2 * _TIMEOUT_S
 # gRPC takes only these spellings, in this order.
 _GRPC_PROXIES = ("grpc_proxy", "https_proxy", "http_proxy")
+
+
+T = TypeVar("T")
+
+
+def within(seconds: float, function: Callable[[], T]) -> T | None:
+    """Return what ``function`` returns; None if it takes longer than that, whatever it is waiting for.
+
+    What it raises is raised here.
+    """
+    done = threading.Event()
+    found: list[T] = []
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            found.append(function())
+        except BaseException as error:  # it is raised where somebody waits for it
+            raised.append(error)
+        done.set()
+
+    threading.Thread(target=run, name="torchelastic-otel-probe", daemon=True).start()
+    if not done.wait(seconds):
+        return None
+    if raised:
+        raise raised[0]
+    return found[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +138,11 @@ def _is_excepted(host: str, exceptions: str) -> bool:
 
 def connect(address: Address) -> str:
     """Resolve and connect by TCP; return what went wrong, "" if nothing did."""
+    words = within(_LONGEST_S, lambda: _connect(address))
+    return f"{address} cannot be reached within {_LONGEST_S:g} s." if words is None else words
+
+
+def _connect(address: Address) -> str:
     try:
         found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
@@ -132,6 +167,10 @@ def what_listens(address: Address) -> Listener | None:
     does not: an HTTP server answers in kind, a gRPC server with HTTP/2's settings, and one with TLS with
     neither.
     """
+    return within(_LONGEST_S, lambda: _what_listens(address))
+
+
+def _what_listens(address: Address) -> Listener | None:
     try:
         words = _ask(address)
     except OSError:

@@ -14,7 +14,7 @@ from .._delivery.spool import destination_of
 from .._runtime.imports import importing
 from .._version import __version__
 from .advice import Advice
-from .network import Address, Listener, address_of, connect, proxy_of, what_listens
+from .network import Address, Listener, address_of, connect, proxy_of, what_listens, within
 from .report import Check
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ PROBE = f"{SCOPE}.doctor"
 """Name of the span, of the log record's event, and of the metric."""
 
 _LONGEST_S = 10.0
+_MARGIN_S = 2.0
 
 
 class Probes:
@@ -80,10 +81,13 @@ class Probes:
             sender = make_sender(signal, target)
         except Exception as error:
             return Answer("rejected", f"what would send it cannot be made ({type(error).__name__}: {error})")
+        payload, timeout_s = self.payload(signal), min(target.timeout_s, _LONGEST_S)
         try:
-            return sender.send(self.payload(signal), min(target.timeout_s, _LONGEST_S))
+            # Beyond the sender's own bound: a credential provider's session may wait for longer.
+            answer = within(timeout_s + _MARGIN_S, lambda: sender.send(payload, timeout_s))
         finally:
             sender.close()
+        return answer or Answer("retry", f"there was no whole answer within {timeout_s:g} s")
 
     def payload(self, signal: Signal) -> bytes:
         """Return a request with one log record, span or metric of the name ``PROBE``."""

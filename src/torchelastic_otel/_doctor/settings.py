@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import unquote, unquote_plus
+from urllib.parse import unquote
 
 from .._config import otlp_variables as otlp
 from .._config import sdk_variables as sdk
@@ -20,9 +19,6 @@ from .._config.settings import Settings
 from .._delivery.spool import default_directory, destination_of
 from .._telemetry import sdk_objects
 from .report import Check, Setting, Value
-
-# What is shorter hides nothing, and taking it out would make texts unreadable.
-_SHORTEST_SECRET = 6
 
 
 def _ignore(_text: str) -> None:
@@ -215,34 +211,3 @@ def _unsampled(environ: Mapping[str, str]) -> list[Check]:
             f"Unset it, or use {otlp.EXPORTER.of('traces')}=none if that is meant.",
         )
     ]
-
-
-class Redactor:
-    """Takes out of a text what the environment holds in confidence: header values, and parts of URLs."""
-
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        secrets: set[str] = set()
-        for name, text in environ.items():
-            if name in otlp.OTLP_HEADERS.names:
-                for item in text.split(","):
-                    head, equals, value = item.partition("=")
-                    secrets |= _spellings(value if equals else head)
-            elif name in otlp.OTLP_ENDPOINT.names or name.lower().endswith("_proxy"):
-                for user_info in re.findall(r"(?:\A|//)([^/?#,]*)@", text):
-                    secrets |= _spellings(user_info) | _spellings(user_info.partition(":")[2])
-                for query in re.findall(r"\?([^#]*)", text):
-                    for pair in query.split("&"):
-                        secrets |= _spellings(pair.partition("=")[2])
-        found = sorted((each for each in secrets if len(each) >= _SHORTEST_SECRET), key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(re.escape, found))) if found else None
-
-    def __call__(self, text: str) -> str:
-        """Return ``text`` with *** for each secret."""
-        return self._pattern.sub("***", text) if self._pattern else text
-
-
-def _spellings(value: str) -> set[str]:
-    value = value.strip()
-    whole = {value, unquote(value), unquote_plus(value)}
-    # "Bearer …", of which a server may quote the second half.
-    return whole | {part for text in whole for part in text.split()}

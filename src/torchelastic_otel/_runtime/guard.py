@@ -17,9 +17,30 @@ from typing import ParamSpec
 logger = logging.getLogger("torchelastic_otel")
 
 _P = ParamSpec("_P")
+_redact: Callable[[str], str] = str
 _said: set[str] = set()
 _MOST_SAID = 256
 _hosts: list[Callable[[BaseException], bool]] = []
+
+
+def redact_with(redact: Callable[[str], str]) -> None:
+    """Take secrets out of all that is logged by ``redact``."""
+    global _redact
+    _redact = redact
+
+
+def _without_secrets(record: logging.LogRecord) -> bool:
+    """Redact a record, its traceback included; one that cannot be redacted is not logged."""
+    try:
+        record.msg, record.args = _redact(record.getMessage()), ()
+        if record.exc_info and not record.exc_text:
+            record.exc_text = _redact(logging.Formatter().formatException(record.exc_info))
+    except Exception:
+        return False
+    return True
+
+
+logger.addFilter(_without_secrets)
 
 
 def say_once(kind: str, message: str, *, level: int = logging.WARNING, exc_info: bool = False) -> None:

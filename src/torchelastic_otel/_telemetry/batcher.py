@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
@@ -50,7 +50,8 @@ class Batcher(Generic[T]):
         self._changed = threading.Condition()
         self._put = self._taken = self._out = 0  # items so far: queued, taken or dropped, done with
         self._hurried = 0
-        self.dropped = 0
+        self.drops: Counter[str] = Counter()
+        """Items that were dropped so far, by reason."""
         self._loaded = threading.Event()
         self._export: Export[T] | None = None  # held here, too: see what a forked child does with its bridge
         threading.Thread(target=self._run, name=f"torchelastic-otel-{signal}", daemon=True).start()
@@ -61,7 +62,7 @@ class Batcher(Generic[T]):
             if len(self._queue) >= self._max_queue:
                 self._queue.popleft()
                 self._taken += 1
-                self._lost(1, "its queue is full")
+                self._lost(1, "queue_full", "its queue is full")
             self._queue.append(item)
             self._put += 1
             if len(self._queue) in (1, self._max_batch):
@@ -84,8 +85,8 @@ class Batcher(Generic[T]):
         """Wait until the exporter is loaded, at most until ``deadline`` (``time.monotonic`` seconds)."""
         self._loaded.wait(max(0.0, deadline - time.monotonic()))
 
-    def _lost(self, count: int, why: str) -> None:
-        self.dropped += count
+    def _lost(self, count: int, reason: str, why: str) -> None:
+        self.drops[reason] += count
         say_once(
             f"dropped:{self.signal}", f"telemetry is being lost: {self.signal} could not be sent, {why}."
         )
@@ -113,14 +114,14 @@ class Batcher(Generic[T]):
             return batch
 
     def _send(self, batch: Sequence[T]) -> None:
-        delivered, why = False, "the exporter says why"
+        delivered, reason, why = False, "export_failed", "the exporter says why"
         try:
             if self._export is None:
-                why = "its exporter could not be loaded"
+                reason, why = "no_exporter", "its exporter could not be loaded"
             else:
                 delivered = self._export(batch)
         except Exception as error:  # as some versions of the stock exporters do when nobody listens
             delivered, why = False, f"{type(error).__name__}: {error}"
         if not delivered:
             with self._changed:
-                self._lost(len(batch), why)
+                self._lost(len(batch), reason, why)

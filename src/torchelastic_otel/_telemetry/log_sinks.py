@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .. import _contract as c
-from .._delivery.encoding import encode_logs
 from .._job.event import SEVERITY_TEXT, Event
 from .._runtime.guard import note_internal_error
 from .._version import __version__
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
     from .._config.limits import LogLimits
     from .._delivery.outbox import Outbox
+    from .log_encoding import LogEncoder
 
 _uids = itertools.count(1)
 _process_uid: list[tuple[int, str]] = []
@@ -56,12 +56,12 @@ class OwnLogs:
         self,
         outbox: Outbox | None,
         batchers: Sequence[Batcher[Event]],
-        readable: Callable[[], ReadableRecords],
+        encoder: Callable[[], LogEncoder],
     ) -> None:
         self._outbox = outbox
         self._batchers = batchers
-        self._make_readable = readable
-        self._readable: ReadableRecords | None = None
+        self._make_encoder = encoder
+        self._encoder: LogEncoder | None = None
         self._waiting: list[Event] = []
 
     def emit(self, record: Event) -> None:
@@ -75,10 +75,11 @@ class OwnLogs:
         """Put what was emitted into the spool."""
         if self._outbox is None or not self._waiting:
             return
+        if self._encoder is None:
+            self._encoder = self._make_encoder()
         waiting, self._waiting = self._waiting, []
-        if self._readable is None:
-            self._readable = self._make_readable()
-        self._outbox.keep(encode_logs(self._readable.batch(waiting)), time.time_ns())
+        encoded = self._encoder.encode(waiting, iter(new_uid, ""))
+        self._outbox.keep(encoded, time.time_ns(), recorded=len(waiting))
 
 
 class ProviderLogs:
@@ -110,11 +111,7 @@ class ProviderLogs:
 
 
 class ReadableRecords:
-    """Gives records the SDK's form, their attributes within the user's limits.
-
-    The SDK copies and checks every attribute; ours are clean already, so that is left to records that a limit
-    touches.
-    """
+    """Gives records the form that exporters of the SDK's kind take, their attributes within the limits."""
 
     def __init__(self, resource: Resource, limits: LogLimits) -> None:
         from opentelemetry._logs import LogRecord, SeverityNumber
@@ -122,34 +119,29 @@ class ReadableRecords:
         from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
         self._record, self._readable = LogRecord, ReadableLogRecord
-        self._severities = {number: SeverityNumber(number) for number in SEVERITY_TEXT}
+        self._severity = SeverityNumber
         self._scope = InstrumentationScope(c.SCOPE, __version__)
         self._resource, self._limits = resource, limits
 
     def batch(self, events: Sequence[Event]) -> list[ReadableLogRecord]:
         """Return the records of a batch."""
-        copies: dict[int, tuple[Any, dict[str, Any]]] = {}
-        records = []
-        for event in events:
-            key = 0 if event.span is None else event.span.span_id
-            if key not in copies:
-                made = self._record(context=context_of(event.span))
-                copies[key] = (type(made), made.__dict__)
-            kind, common = copies[key]
-            # A copy of what the SDK made for this span: making one anew looks the span up each time.
-            data = kind.__new__(kind)
-            data.__dict__.update(
-                common,
-                timestamp=event.time_ns,
-                observed_timestamp=event.observed_ns or event.time_ns,
-                severity_number=self._severities[event.severity],
-                severity_text=SEVERITY_TEXT[event.severity],
-                body=event.body,
-                attributes=self._bounded({c.LOG_RECORD_UID: new_uid(), **event.attributes}),
-                event_name=event.name,
+        return [
+            self._readable(
+                self._record(
+                    timestamp=event.time_ns,
+                    observed_timestamp=event.observed_ns or event.time_ns,
+                    context=context_of(event.span),
+                    severity_number=self._severity(event.severity),
+                    severity_text=SEVERITY_TEXT[event.severity],
+                    body=event.body,
+                    attributes=self._bounded({c.LOG_RECORD_UID: new_uid(), **event.attributes}),
+                    event_name=event.name,
+                ),
+                self._resource,
+                self._scope,
             )
-            records.append(self._readable(data, self._resource, self._scope))
-        return records
+            for event in events
+        ]
 
     def _bounded(self, attributes: dict[str, Any]) -> Any:
         limits = self._limits

@@ -61,7 +61,7 @@ class SpanQueue(SpanProcessor):
                     self._open.pop(span.context.span_id, None)
             closing = [f"{span.context.span_id:016x}" for span in ended if span.context is not None]
             # In one, so that no span is there twice, ended and truncated; then where else it may be open.
-            self._outbox.keep(encode_spans(ended), time.time_ns(), closing)
+            self._outbox.keep(encode_spans(ended), time.time_ns(), closing, recorded=len(ended))
             self._outbox.forget_open_spans(closing)
         for span_id, (span, told) in self._open.items():
             known = len(span.attributes)

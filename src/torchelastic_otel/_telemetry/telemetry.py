@@ -16,6 +16,7 @@ from .. import _contract as c
 from .._config.environment import SIGNALS
 from .._config.limits import log_limits, metric_export_interval_s
 from .._config.otlp_variables import SDK_DISABLED
+from .._config.secrets import of_process
 from .._config.settings import Settings
 from .._delivery.outboxes import Outboxes
 from .._values import clean_all
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from .._job.identity import ParentContext
     from .._job.output import OpenSpan
     from .._values import Attributes, AttributeValue
+    from .log_encoding import LogEncoder
     from .span_queue import SpanQueue
     from .spans import RecordedSpan, Spans
 
@@ -136,7 +138,12 @@ class Telemetry:
             self._flush_too("logs", provider)
             return ProviderLogs(provider)
         outbox, batchers = self._ways_out.of("logs", self._export_logs)
-        return OwnLogs(outbox, batchers, self._readable) if outbox is not None or batchers else None
+        return OwnLogs(outbox, batchers, self._encoder) if outbox is not None or batchers else None
+
+    def _encoder(self) -> LogEncoder:
+        from .log_encoding import LogEncoder
+
+        return LogEncoder(self.resource, log_limits(self._environ, self._warn))
 
     def _readable(self) -> ReadableRecords:
         return ReadableRecords(self.resource, log_limits(self._environ, self._warn))
@@ -212,7 +219,7 @@ class Telemetry:
         """Tell the person at the terminal, or whoever reads the launcher's standard error later."""
         with contextlib.suppress(OSError, ValueError, AttributeError):
             # In one: the main thread may be printing a traceback at this moment.
-            sys.stderr.write(f"torchelastic-otel: {text}\n")
+            sys.stderr.write(f"torchelastic-otel: {of_process().known(text)}\n")
             sys.stderr.flush()
 
     def hurry(self) -> None:
@@ -278,7 +285,7 @@ class Telemetry:
     def _measure_deliveries(self) -> None:
         """Count what became of the bridge's own items since the last time."""
         run_id = self.run_id
-        for (signal, what, reason), total in self.outboxes.counts().items():
+        for (signal, what, reason), total in self._ways_out.counts().items():
             new = total - self._told_counts.get((signal, what, reason), 0)
             if new > 0:
                 self._told_counts[signal, what, reason] = total

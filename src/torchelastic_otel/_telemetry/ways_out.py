@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +68,14 @@ class WaysOut:
         plans = plan_exporters("metrics", self._environ, self._warn)
         target = next((plan.otlp for plan in plans if plan.otlp is not None), None)
         return plans, None if target is None else self._outboxes.outbox("metrics", target, _AT_ONCE)
+
+    def counts(self) -> Counter[tuple[str, str, str]]:
+        """Return items so far, by signal, what became of them, and why."""
+        found = self._outboxes.counts()
+        for batcher in self._batchers:
+            for why, count in list(batcher.drops.items()):
+                found[batcher.signal, "dropped", why] += count
+        return found
 
     def _parts(self) -> list[Batcher[Any] | Outbox]:
         return [*self._batchers, *self._outboxes]

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from pathlib import Path
 
-import pytest
-
+from tests.support.disks import own_mount
 from tests.support.spools import PRELUDE, left_behind, payloads, run_script
 from torchelastic_otel._delivery.spool import orphans
 
@@ -25,20 +22,6 @@ print(len(kept), spool.counts()["logs"], flush=True)
 
 
 FILL_AND_DIE = FILL + "os.kill(os.getpid(), 9)\n"
-
-
-def own_mount(place: Path, size: str, then: str = "") -> tuple[str, ...]:
-    """Return what to put before a command for it to have a small disk of its own at ``place``."""
-    mount = f'mount -t tmpfs -o size={size} tmpfs "{place}"'
-    within = ("unshare", "--map-root-user", "--mount", "sh", "-c")
-    tried = (
-        subprocess.run([*within, mount], capture_output=True, check=False)
-        if shutil.which("unshare")
-        else None
-    )
-    if tried is None or tried.returncode:
-        pytest.skip("cannot mount here")
-    return (*within, f'{mount} && {then or ":"} && exec "$@"', "sh")
 
 
 def test_on_a_full_disk_add_refuses_and_what_was_there_stays(tmp_path: Path) -> None:
@@ -103,7 +86,7 @@ def test_a_read_only_directory_is_refused(tmp_path: Path) -> None:
     for attempt in (
         lambda: Spool.create(directory / "new", 1 << 20, {}),
         lambda: Spool.create(directory / "spool", 1 << 20, {}),
-        lambda: Spool.open_existing(path),
+        lambda: open_store(path),
     ):
         try:
             attempt()

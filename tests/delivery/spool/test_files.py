@@ -15,6 +15,7 @@ from torchelastic_otel._delivery.spool import (
     SpoolError,
     default_directory,
     on_network_filesystem,
+    open_store,
     orphans,
 )
 from torchelastic_otel._delivery.spool.files import StoreLock, network_type
@@ -73,7 +74,7 @@ def test_a_directory_that_others_can_write_is_refused(directory: Path, mode: int
     directory.chmod(mode)
     for attempt in (
         lambda: Spool.create(directory, MANY_BYTES, {}),
-        lambda: Spool.open_existing(path),
+        lambda: open_store(path),
         lambda: list(orphans(directory)),
     ):
         with pytest.raises(SpoolError, match=r"chmod go-w .* or name another directory"):
@@ -121,7 +122,7 @@ def test_links_in_place_of_files_are_not_followed(directory: Path, tmp_path: Pat
     link.symlink_to(target)
     content = target.read_bytes()
     with pytest.raises(SpoolError, match="symbolic link"):
-        Spool.open_existing(path)
+        open_store(path)
     assert list(orphans(directory)) == []
     assert target.read_bytes() == content
     assert link.is_symlink()
@@ -134,7 +135,7 @@ def test_a_file_of_somebody_else_is_refused(directory: Path) -> None:
     path = left_behind(directory, b"a")
     os.chown(path, OTHER_USER, -1)
     with pytest.raises(SpoolError, match=f"belongs to user {OTHER_USER}"):
-        Spool.open_existing(path)
+        open_store(path)
 
 
 def test_the_default_directory_is_the_users_own(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from tests.support.spools import names, payloads, reopened, run_script, start_script
-from torchelastic_otel._delivery.spool import Destination, Spool, orphans
+from torchelastic_otel._delivery.spool import Destination, Spool, open_store, orphans
 
 
 def test_what_add_returned_from_survives_sigkill(directory: Path) -> None:
@@ -40,7 +40,7 @@ def test_a_store_is_left_to_its_owner_until_that_ends(directory: Path) -> None:
     assert process.stdout
     path = Path(process.stdout.readline().strip())
     assert list(orphans(directory)) == []
-    assert Spool.open_existing(path) is None
+    assert open_store(path) is None
     process.communicate(timeout=60)
     (spool,) = orphans(directory)
     assert spool.path == path
@@ -52,7 +52,7 @@ def test_a_process_does_not_take_its_own_store_for_a_dead_ones(spool: Spool) -> 
     """Nor by another way to the directory."""
     spool.add("logs", 1, [b"a"], 1)
     assert list(orphans(spool.path.parent)) == []
-    assert Spool.open_existing(spool.path) is None
+    assert open_store(spool.path) is None
     assert payloads(spool) == [b"a"]
 
 

@@ -9,7 +9,7 @@ import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from tests.support.spools import MANY_BYTES, names, payloads, reopened, run_script
-from torchelastic_otel._delivery.spool import Held, Item, Spool, SpoolError, orphans
+from torchelastic_otel._delivery.spool import Held, Item, Spool, SpoolError, open_store, orphans
 
 
 def test_items_come_back_in_the_order_they_were_added(spool: Spool) -> None:
@@ -77,18 +77,59 @@ def test_at_the_bound_the_oldest_items_go_and_are_counted(directory: Path) -> No
     """The bound counts bytes of items, what was removed makes room, and the next owner goes on counting."""
     spool = Spool.create(directory, 100, {})
     spool.remove(spool.add("logs", 1, [bytes(100)], 1))
-    spool.add("logs", 1, [b"1" * 40, b"2" * 40], 1)
+    spool.add("logs", 1, [b"1" * 40], 1)
+    spool.add("logs", 1, [b"2" * 40], 1)
     assert spool.dropped == 0
     spool.add("traces", 1, [b"3" * 40], 1)
-    assert (spool.counts(), spool.dropped) == ({"logs": 1, "traces": 1}, 1)
+    assert (spool.counts(), spool.drops) == ({"logs": 1, "traces": 1}, {"logs": 1})
     spool.close()
     again = reopened(spool.path)
     again.replace_metrics(b"4" * 70)
     assert (again.counts(), again.dropped) == ({"metrics": 1}, 3)
     again.add("logs", 1, [bytes(101)], 1)
-    assert (again.counts(), again.dropped) == ({}, 5)
+    assert (again.counts(), again.dropped) == ({"metrics": 1}, 4)
+    assert again.drops == {"": 1, "logs": 2, "traces": 1}
+    again.remove([item.id for item in again.pending("metrics", 0, 9)])
     again.close()
     assert names(directory) == set()
+
+
+def test_items_that_were_added_together_go_together(directory: Path) -> None:
+    """Of a batch that is larger than the bound the last ones stay."""
+    spool = Spool.create(directory, 100, {})
+    ids = spool.add("logs", 1, [b"1" * 30, b"2" * 30], 1)
+    spool.add("logs", 1, [b"3" * 30, b"4" * 30], 1)
+    assert payloads(spool) == [b"3" * 30, b"4" * 30]
+    assert [spool.has(number) for number in ids] == [False, False]
+    ids += spool.add("logs", 1, [b"%d" % number * 30 for number in range(5, 10)], 1)
+    assert payloads(spool) == [b"7" * 30, b"8" * 30, b"9" * 30]
+    assert spool.dropped == 6
+    assert spool.remove(ids) == 3
+    spool.discard()
+
+
+def test_a_batch_is_one_statement(spool: Spool) -> None:
+    """SQLite gives the interpreter away with each, and beside busy threads it comes back late."""
+    scope = spool.scope("logs", b"h")
+    connection = spool._store.database._connection  # type: ignore[union-attr]  # it is on disk
+    assert connection is not None
+    told: list[str] = []
+    connection.set_trace_callback(told.append)
+
+    def statements() -> int:
+        """Count those since the last time: a statement is told again for what a trigger does within it."""
+        count = len(set(told))
+        told.clear()
+        return count
+
+    ids = spool.add("logs", scope, [bytes(700)] * 100, 1)
+    assert statements() == 1
+    assert len(spool.load(ids)) == 100
+    assert statements() == 0  # memory has them, too
+    spool.remove(ids[:30])
+    assert statements() == 1
+    spool.remove(ids[30:])
+    assert statements() == 1
 
 
 def test_an_add_that_fails_leaves_nothing_behind(directory: Path) -> None:
@@ -194,7 +235,7 @@ def test_closing_deletes_what_is_empty_and_keeps_what_is_not(directory: Path) ->
     again.close()
     assert names(directory) == set()
     with pytest.raises(SpoolError, match="is not there"):
-        Spool.open_existing(spool.path)
+        open_store(spool.path)
 
 
 def test_importing_the_spool_loads_neither_opentelemetry_nor_sqlite(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,6 +33,10 @@ class SpoolError(Exception):
     """The spool cannot be used; the text is a sentence that says what, where and what to do."""
 
 
+class UnreadableError(SpoolError):
+    """What is asked for is not in the store as it was written, and never will be."""
+
+
 def default_directory(environ: Mapping[str, str]) -> Path:
     """Return where the spool is if nobody says: a directory of the user's own for temporary files.
 
@@ -143,10 +147,14 @@ def check_files(store: Path) -> None:
             )
 
 
-def new_store(directory: Path) -> Path:
-    """Return a path for a store of this process that nobody else uses."""
+def new_store(directory: Path) -> tuple[Path, StoreLock]:
+    """Return a path for a store of this process that nobody else uses, and its lock."""
     host = re.sub(r"[^A-Za-z0-9.-]", "_", os.uname().nodename)
-    return directory / f"{host}-{os.getpid()}-{secrets.token_hex(4)}{STORE}"
+    while True:  # one that removes lone locks may have taken this one for such
+        path = directory / f"{host}-{os.getpid()}-{secrets.token_hex(4)}{STORE}"
+        owner = StoreLock.take(path)
+        if owner is not None:
+            return path, owner
 
 
 def make_file(store: Path) -> None:
@@ -183,13 +191,26 @@ def delete(store: Path) -> None:
             path.unlink()
 
 
-def set_aside(store: Path) -> Path:
-    """Rename the files of ``store`` so that it is no longer taken for one; return its new path."""
-    damaged = store.with_name(store.name + DAMAGED)
-    for old, new in zip(parts(store), parts(damaged), strict=True):
-        with contextlib.suppress(FileNotFoundError):
+def aside(store: Path) -> Path:
+    """Return the name of ``store`` under which nobody takes it for one any more."""
+    return store.with_name(store.name + DAMAGED)
+
+
+def set_aside(store: Path) -> str:
+    """Rename the files of ``store`` so; the caller has its lock. Return why that cannot be, else ""."""
+    for old, new in zip(parts(store), parts(aside(store)), strict=True):
+        try:
             old.rename(new)
-    return damaged
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            return reason(error)
+    return ""
+
+
+def is_there(store: Path) -> bool:
+    """Tell whether a store has a file, be it a link."""
+    return os.path.lexists(store)
 
 
 def remove_lone_locks(directory: Path) -> None:
@@ -267,6 +288,12 @@ class StoreLock:
             os.close(self._descriptor)
             self._descriptor = -1
             del _mine[self._key]
+
+
+def leave_to_parent() -> None:
+    """In a forked child: give up the locks of all the parent's stores, which else outlive it."""
+    for lock in list(_mine.values()):
+        lock.disown()
 
 
 def _locked(path: Path) -> int:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..._config.secrets import without_credentials
 from ..encoding import FIELDS, service_message
+from .files import SpoolError, UnreadableError
 
 if TYPE_CHECKING:
     from ..._config.otlp import OtlpTarget
@@ -29,6 +30,8 @@ class Item:
     """Which header it belongs to; 0 for metrics."""
     payload: bytes
     """Serialized LogRecord or Span; for metrics a whole ExportMetricsServiceRequest."""
+    spoiled: bool = False
+    """It is not what was written, and cannot be had."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +49,7 @@ def destination_of(target: OtlpTarget) -> Destination:
     # Tenants are told apart by headers, by a client's certificate, or by what a third party provides.
     who = [sorted(target.headers), target.certificate_file, target.key_file, target.credential_provider]
     identity = json.dumps([target.protocol, target.endpoint, *who])
-    return Destination(_without_credentials(target.endpoint), hashlib.sha256(identity.encode()).hexdigest())
-
-
-def _without_credentials(endpoint: str) -> str:
-    """Leave out user and password, and the query: some backends take their key there."""
-    scheme, separator, rest = endpoint.partition("://") if "://" in endpoint else ("", "", endpoint)
-    authority, path = re.findall(r"\A([^/?#]*)([^?#]*)", rest)[0]
-    return f"{scheme}{separator}{authority.rpartition('@')[2]}{path}"
+    return Destination(without_credentials(target.endpoint), hashlib.sha256(identity.encode()).hexdigest())
 
 
 def fitting(items: Sequence[Item]) -> list[Item]:
@@ -75,6 +71,8 @@ def assemble(signal: str, items: Sequence[Item], header_of: Callable[[int], byte
         header_of: returns the header of a scope id (``Spool.header``).
     """
     if signal == "metrics":  # whole requests, and requests one after the other are one
+        for item in items:
+            service_message(signal, "Request").FromString(item.payload)
         return b"".join(item.payload for item in items)
     groups: dict[int, list[bytes]] = {}
     for item in items:
@@ -93,18 +91,35 @@ def assemble(signal: str, items: Sequence[Item], header_of: Callable[[int], byte
 def assemble_readable(
     signal: str, items: Sequence[Item], header_of: Callable[[int], bytes]
 ) -> tuple[bytes, list[Item]]:
-    """Return the request of the items that can be read, and those that cannot.
+    """Return the request of the items that can be read, and those that cannot and never will be.
 
     A power failure or a bad disk can spoil one; it must not keep back the others.
+
+    Raises:
+        SpoolError: the disk does not say now whether they can.
     """
+    good = [item for item in items if not item.spoiled]
     try:
-        return assemble(signal, items, header_of), []
-    except Exception:
-        good, bad = [], []
-        for item in items:
-            try:
-                assemble(signal, [item], header_of)
-                good.append(item)
-            except Exception:
-                bad.append(item)
-        return (assemble(signal, good, header_of) if good else b""), bad
+        request = _assembled(signal, good, header_of)
+    except UnreadableError:
+        good = [item for item in good if _is_readable(signal, item, header_of)]
+        request = _assembled(signal, good, header_of)
+    readable = {item.id for item in good}
+    return request, [item for item in items if item.id not in readable]
+
+
+def _is_readable(signal: str, item: Item, header_of: Callable[[int], bytes]) -> bool:
+    try:
+        return bool(_assembled(signal, [item], header_of))
+    except UnreadableError:
+        return False
+
+
+def _assembled(signal: str, items: Sequence[Item], header_of: Callable[[int], bytes]) -> bytes:
+    """Return the request, b"" of no items; UnreadableError if one cannot be read."""
+    try:
+        return assemble(signal, items, header_of) if items else b""
+    except SpoolError:
+        raise
+    except Exception as error:  # protobuf's own errors, and those of a header that is another message
+        raise UnreadableError(f"An item cannot be read ({type(error).__name__}).") from error

@@ -3,92 +3,243 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from ..._runtime.guard import say_once
 from . import files
 from .files import SpoolError, StoreLock
+from .log import log_of, mended
 from .spool import Spool
-from .sqlite import DamagedError
+from .sqlite import DamagedError, ForeignError
 
 
-def orphans(directory: Path) -> Iterator[Spool]:
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """A store that was not opened."""
+
+    path: Path
+    why: Literal["in use", "foreign", "damaged", "unusable"]
+    """Somebody has it; a newer version made it; nothing of it can be read; it cannot be had now."""
+    message: str
+
+
+def orphans(directory: Path, closed: list[Closed] | None = None) -> Iterator[Spool]:
     """Yield the stores in ``directory`` that no living process owns, opened, oldest first.
 
-    Those that another process takes meanwhile are left to it, empty ones deleted, damaged ones renamed to
-    ``*.damaged`` with a warning.
+    Those that another process has or takes meanwhile are left to it, those of newer versions are left alone,
+    empty ones deleted. Damaged ones of which nothing can be read are renamed to ``*.damaged`` with a warning.
+
+    Args:
+        directory: the spool.
+        closed: is given all stores that were not opened and are still there.
     """
     if not os.path.lexists(directory):
         return
     files.check_directory(directory)
     files.remove_lone_locks(directory)
+    closed = [] if closed is None else closed
     for path in files.stores(directory):
-        spool = _adopt(path)
+        spool = _adopt(path, closed)
         if spool is not None:
             yield spool
 
 
-def _adopt(path: Path) -> Spool | None:
-    """Open the store of a dead process; None if it has an owner, nothing is in it, or it cannot be read."""
+def stores_in(directory: Path) -> tuple[list[Path], list[Path]]:
+    """Return the stores in ``directory``, be they in use, and those that were set aside as damaged."""
+    return files.stores(directory), files.stores(directory, (files.STORE + files.DAMAGED,))
+
+
+def open_store(path: Path) -> Spool | None:
+    """Take over the store of a process that is gone, or a copy of one; None if its owner lives.
+
+    Raises:
+        ForeignError: a newer version made it.
+        DamagedError: nothing of it can be read.
+        SpoolError: it is not there, or cannot be had now.
+    """
+    files.check_directory(path.parent)
+    if not files.is_there(path):
+        raise SpoolError(f"{path} is not there.")
+    owner = StoreLock.take(path)
+    if owner is None:
+        return None
+    try:
+        return _opened(path, owner)
+    except BaseException:
+        owner.release()
+        raise
+
+
+def _opened(path: Path, owner: StoreLock) -> Spool:
+    """Open a store whose lock is ``owner``, with all that its log holds."""
+    files.check_files(path)
+    log = mended(path)
+    if log is None:
+        return Spool.take_over(path, owner)
+    try:
+        return _opened_with(log, path, owner)
+    except OSError as error:
+        why = files.reason(error)
+        raise SpoolError(f"{path} has a damaged log, and cannot be copied ({why}).") from error
+
+
+def _opened_with(log: bytes, path: Path, owner: StoreLock) -> Spool:
+    """Open a store of which ``log`` is the whole log; as it is, it is set aside.
+
+    If nothing can be read with that log, then without the last of it, as SQLite would.
+    """
+    what, aside = f"The log of {path} is damaged.", files.aside(path)
+    spool = _copied(path, log)
+    if spool is None:
+        for old, new in zip(files.parts(path), files.parts(aside), strict=True):
+            if files.is_there(old):
+                shutil.copy2(old, new)
+        say_once(f"spool {path}", f"{what} {aside} is a copy of it; the last of it cannot be read.")
+        return Spool.take_over(path, owner)
+    refusal = files.set_aside(path)
+    if refusal:
+        spool.discard()
+        raise SpoolError(f"{what} It cannot be renamed ({refusal}).")
+    owner.release(remove=True)
+    say_once(f"spool {path}", f"{what} It is now {aside}, and what can be read goes on in {spool.path}.")
+    return spool
+
+
+def _copied(path: Path, log: bytes) -> Spool | None:
+    """Open a copy of a store with another log; None if nothing can be read of it."""
+    copy, lock = files.new_store(path.parent)
+    try:
+        files.make_file(copy)
+        shutil.copyfile(path, copy)
+        files.make_file(log_of(copy))
+        log_of(copy).write_bytes(log)
+        spool = Spool.take_over(copy, lock)
+    except BaseException as error:
+        files.delete(copy)
+        lock.release(remove=True)
+        if isinstance(error, DamagedError):
+            return None
+        raise
+    if spool.damage and not spool.left():
+        spool.discard()
+        return None
+    return spool
+
+
+def _adopt(path: Path, closed: list[Closed]) -> Spool | None:
+    """Open the store of a dead process; None if nothing is in it, or with a word in ``closed``."""
     try:
         owner = StoreLock.take(path)
         if owner is None:
+            closed.append(Closed(path, "in use", f"{path} belongs to a process that runs."))
+            return None
+        if not files.is_there(path):  # somebody has delivered it meanwhile
+            owner.release(remove=True)
             return None
         try:
-            if not os.path.lexists(path):  # somebody has delivered it meanwhile
-                owner.release(remove=True)
-                return None
-            spool = Spool.open_owned(path, owner)
+            spool = _opened(path, owner)
         except DamagedError as error:
-            _set_aside(path, error)
-            owner.release(remove=True)
+            refusal = files.set_aside(path)
+            owner.release(remove=not refusal)
+            it = f"cannot be renamed ({refusal})" if refusal else f"is now {files.aside(path)}"
+            _leave(path, "damaged", f"{error} It {it}, and nothing of it can be sent.", closed)
             return None
         except BaseException:
             owner.release()
             raise
-        if spool.left():
+        if spool.left() or spool.damage:
             return spool
         spool.close()
+    except ForeignError as error:
+        _leave(path, "foreign", str(error), closed)
     except SpoolError as error:
-        say_once(f"spool {path}", f"{error} What is in it is not sent.")
+        _leave(path, "unusable", f"{error} What is in it is not sent now.", closed)
     return None
 
 
-def _set_aside(path: Path, error: SpoolError) -> None:
-    try:
-        what = f"It is now {files.set_aside(path)}, and"
-    except OSError as refusal:
-        what = f"It cannot be renamed ({files.reason(refusal)}), and"
-    say_once(f"spool {path}", f"{error} {what} what is in it is not sent.")
+def _leave(
+    path: Path, why: Literal["foreign", "damaged", "unusable"], message: str, closed: list[Closed]
+) -> None:
+    closed.append(Closed(path, why, message))
+    say_once(f"spool {path}", message)
 
 
-def make_room(directory: Path, max_bytes: int) -> None:
-    """Delete the oldest stores that no living process owns while the directory is beyond its bound.
+def make_room(directory: Path, max_bytes: int) -> Counter[str]:
+    """Delete stores that no living process owns while the directory is beyond its bound, the oldest first.
+
+    Damaged ones go before the others. Those of newer versions stay, and do not count.
 
     Args:
         directory: made if it is not there; refused if others could put files there.
         max_bytes: bound of all files in it.
+
+    Returns:
+        How many items are lost, by signal.
+
     """
     files.prepare_directory(directory)
-    paths = files.stores(directory, (files.STORE, files.STORE + files.DAMAGED))
-    sizes = {path: files.size(path) for path in paths}
-    excess = sum(sizes.values()) - max_bytes
-    stores = lost = 0
-    for path in paths:
-        if excess <= 0:
+    room = _Room(directory, max_bytes)
+    for path in files.stores(directory, (files.STORE + files.DAMAGED,)):
+        if room.is_there():
             break
-        if path.name.endswith(files.DAMAGED):
-            files.delete(path)
-        else:
-            spool = _adopt(path)
-            if spool is not None:
-                stores, lost = stores + 1, lost + spool.left()
-                spool.discard()
-        excess -= sizes[path] - files.size(path)
-    if stores:
-        say_once(
-            f"spool room {directory}",
-            f"The spool's directory {directory} was beyond its bound of {max_bytes} bytes: {lost} items "
-            f"that {stores} earlier processes could not deliver are lost.",
-        )
+        room.delete_damaged(path)
+    for path in files.stores(directory):
+        if room.is_there():
+            break
+        room.delete(path)
+    room.tell()
+    return room.lost
+
+
+class _Room:
+    """What has to go for a directory to be within its bound."""
+
+    def __init__(self, directory: Path, max_bytes: int) -> None:
+        self._directory, self._max_bytes = directory, max_bytes
+        self._foreign_bytes = self._stores = self._damaged = 0
+        self.lost: Counter[str] = Counter()
+
+    def is_there(self) -> bool:
+        """Tell whether there is enough."""
+        paths = files.stores(self._directory, (files.STORE, files.STORE + files.DAMAGED))
+        return sum(map(files.size, paths)) - self._foreign_bytes <= self._max_bytes
+
+    def delete(self, path: Path) -> None:
+        """Delete what no living process has and this version can read; count what is in it."""
+        closed: list[Closed] = []
+        size = files.size(path)
+        spool = _adopt(path, closed)
+        if spool is not None:
+            self._stores += 1
+            counts = spool.counts()
+            self.lost.update(counts)
+            self.lost.update(["traces"] * (spool.left() - sum(counts.values())))  # those that never ended
+            spool.discard()
+        if any(each.why == "foreign" for each in closed):
+            self._foreign_bytes += size
+        elif files.is_there(files.aside(path)):
+            self.delete_damaged(files.aside(path))
+
+    def delete_damaged(self, path: Path) -> None:
+        """Delete what nothing can be read of."""
+        self._damaged += 1
+        files.delete(path)
+
+    def tell(self) -> None:
+        """Say what is lost."""
+        lost = []
+        if self._stores:
+            lost.append(f"{self.lost.total()} items that {self._stores} earlier processes could not deliver")
+        if self._damaged:
+            lost.append(f"{self._damaged} damaged stores")
+        if lost:
+            say_once(
+                f"spool room {self._directory}",
+                f"The spool's directory {self._directory} was beyond its bound of {self._max_bytes} bytes: "
+                f"{' and '.join(lost)} are lost.",
+            )
