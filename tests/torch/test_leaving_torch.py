@@ -190,6 +190,7 @@ def test_signals_belong_to_torch_after_a_job(harness: Harness, receiver: OtlpRec
         for thread in threading.enumerate():
             if "signals" in thread.name:
                 thread.join(20)
+                assert not thread.is_alive()
         # Torch's own stores and processes have pipes, too, and live in cycles until these are collected.
         gc.collect()
         pipes = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")
@@ -209,7 +210,9 @@ def test_signals_belong_to_torch_after_a_job(harness: Harness, receiver: OtlpRec
     from torchelastic_otel._intake.lifecycle import bridge
     bridge().wait_loaded(60)  # what sends has pipes of its own, which stay
     first = state()
-    launch("null")
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)  # torch's handlers stay, and would not be watched for
+    launch("otel")
     second = state()
     answer = [watched, [first, second], first[1]]
     """
