@@ -31,6 +31,7 @@ from .messages import (
     Question,
     RecordedEvent,
     RecordedRendezvousEvent,
+    drain,
     fields_of,
     shown,
     size_of,
@@ -160,7 +161,7 @@ class Bridge:
         Without ``loading`` nobody waits while telemetry is still being loaded.
         """
         if loading or self._telemetry is not None:
-            self.ask(_nothing, timeout_s)
+            self.ask(lambda _: None, timeout_s)  # answered after all that was queued before
 
     def last_words(self, timeout_s: float) -> None:
         """Get everything out, at most for ``timeout_s`` seconds: the process may end when it returns."""
@@ -235,7 +236,7 @@ class Bridge:
         except Exception as error:
             note_internal_error("setting up telemetry", error)
             self._off = True
-            _drain(self._queue)
+            drain(self._queue)
             return
         settled, emptied = True, True
         while not self._retired:
@@ -271,7 +272,7 @@ class Bridge:
             self._awaited.get(timeout=timeout_s)
         except queue.Empty:
             return False
-        _drain(self._awaited)
+        drain(self._awaited)
         return True
 
     def _linger(self) -> None:
@@ -284,7 +285,7 @@ class Bridge:
             except queue.Empty:
                 if self._queue.qsize() == queued:
                     break
-        _drain(self._urgent)
+        drain(self._urgent)
 
     def _take(self, engine: Engine) -> bool:
         """Process what is queued, for a bounded time: then it is to be committed. True if that was all."""
@@ -375,13 +376,6 @@ class Bridge:
         self._clear_spool(timeout_s)
 
 
-def _drain(queued: queue.SimpleQueue[T]) -> None:
-    """Forget what is queued."""
-    with contextlib.suppress(queue.Empty):
-        while True:
-            queued.get_nowait()
-
-
 def _broken(engine: Engine, message: Message, error: Exception) -> None:
     """Keep, as a raw record, what the engine could not read."""
     if isinstance(message, (Question, Flush)):
@@ -391,10 +385,6 @@ def _broken(engine: Engine, message: Message, error: Exception) -> None:
         engine.broken(shown(message), time.time_ns(), error)
     except Exception as again:
         note_internal_error("recording a broken event", again)
-
-
-def _nothing(_engine: Engine) -> None:
-    """Ask nothing: whoever asks waits for what was queued before."""
 
 
 def _uncaught() -> Raised | None:
