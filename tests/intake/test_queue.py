@@ -13,8 +13,9 @@ from tests.support.held_bridge import Held
 from tests.support.said import Said
 from tests.support.waiting import LONG_S
 from torchelastic_otel._intake import queue
-from torchelastic_otel._intake.messages import LoggedText, RecordedEvent
+from torchelastic_otel._intake.messages import AgentFact, LoggedText, RecordedEvent
 from torchelastic_otel._intake.queue import Bridge
+from torchelastic_otel._job import facts as f
 from torchelastic_otel._job.engine import Engine
 from torchelastic_otel._telemetry.providers import Providers
 
@@ -32,6 +33,25 @@ def test_order_is_kept(held: Held) -> None:
     names = [f"e{number}" for number in range(500)]
     held.put(*names)
     assert held.names() == names
+
+
+def test_quiet_facts_keep_their_place(held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is measured of a job comes after its beginning and before its end, though it wakes nobody."""
+    told: list[f.Fact] = []
+    monkeypatch.setattr(Engine, "fact", lambda _engine, fact: told.append(fact))
+    facts = [
+        f.JobStarted(1, 1, run_id="r"),
+        f.Operation(1, 2, "_rendezvous", 0.1),
+        f.Monitored(1, 3, "HEALTHY", []),
+        f.Operation(1, 4, "run", 0.1),
+        f.JobEnded(1, 5),
+    ]
+    held.hold()
+    for fact in facts:
+        held.bridge.enqueue(AgentFact(fact), quiet=isinstance(fact, f.Operation))
+    held.release()
+    assert held.bridge.flush(LONG_S)
+    assert told == facts
 
 
 def test_queue_is_bounded(held: Held, monkeypatch: pytest.MonkeyPatch, said: Said) -> None:

@@ -31,6 +31,7 @@ from .messages import (
     Question,
     RecordedEvent,
     RecordedRendezvousEvent,
+    drain,
     fields_of,
     shown,
     size_of,
@@ -73,7 +74,7 @@ class Bridge:
 
     def __init__(self, providers: Providers | None = None, *, off: bool = False) -> None:
         self._queue: queue.SimpleQueue[Message] = queue.SimpleQueue()
-        self._quiet: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._awaited: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._urgent: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._bytes = 0
         self.dropped = {"logs": 0, "metrics": 0}
@@ -98,10 +99,10 @@ class Bridge:
         if self._off:
             return
         if quiet:
-            if self._quiet.qsize() + self._queue.qsize() >= MOST_QUIET:
+            if self._queue.qsize() >= MOST_QUIET:
                 self.dropped["metrics"] += 1  # somebody is in trouble: what is queued says more
             else:
-                self._quiet.put(message)
+                self._queue.put(message)
             if self._running:
                 return
         elif isinstance(message, (AgentFact, Question, Flush)):
@@ -113,6 +114,10 @@ class Bridge:
                 return
             self._bytes += size
             self._queue.put(message)
+        # The thread empties this before it takes messages: an entry still there wakes it for this one, too.
+        # Should a signal's exception come in between, the message waits for the next tick.
+        if self._awaited.empty():
+            self._awaited.put(None)
         if urgent:
             self._urgent.put(None)
         if not self._started:
@@ -156,7 +161,7 @@ class Bridge:
         Without ``loading`` nobody waits while telemetry is still being loaded.
         """
         if loading or self._telemetry is not None:
-            self.ask(_nothing, timeout_s)
+            self.ask(lambda _: None, timeout_s)  # answered after all that was queued before
 
     def last_words(self, timeout_s: float) -> None:
         """Get everything out, at most for ``timeout_s`` seconds: the process may end when it returns."""
@@ -231,19 +236,14 @@ class Bridge:
         except Exception as error:
             note_internal_error("setting up telemetry", error)
             self._off = True
-            with contextlib.suppress(queue.Empty):
-                while True:
-                    self._queue.get_nowait()
+            drain(self._queue)
             return
-        settled = True
+        settled, emptied = True, True
         while not self._retired:
-            try:
-                first: Message | None = self._queue.get(timeout=_TICK_S if settled else 0.25)
-            except queue.Empty:
-                first = None
-            if first is not None and self._queue.qsize() < _MOST_TAKEN:
+            woken = not emptied or self._wait(_TICK_S if settled else 0.25)
+            if woken and self._queue.qsize() <= _MOST_TAKEN:
                 self._linger()
-            self._take(engine, first)
+            emptied = self._take(engine)
             if self._retired:
                 return
             try:
@@ -266,6 +266,15 @@ class Bridge:
         self._telemetry = Telemetry(os.environ, _warn, self._providers, self._settings)
         return Engine(self._telemetry, self._settings, os.environ, node_name_soon())
 
+    def _wait(self, timeout_s: float) -> bool:
+        """Wait for a message that is not quiet; False if none came within ``timeout_s`` seconds."""
+        try:
+            self._awaited.get(timeout=timeout_s)
+        except queue.Empty:
+            return False
+        drain(self._awaited)
+        return True
+
     def _linger(self) -> None:
         """Let the agent finish what it is doing: its events come in bursts, and it is in a hurry."""
         for _ in range(_MOST_LINGERS):
@@ -276,28 +285,23 @@ class Bridge:
             except queue.Empty:
                 if self._queue.qsize() == queued:
                     break
-        with contextlib.suppress(queue.Empty):
-            while True:
-                self._urgent.get_nowait()
+        drain(self._urgent)
 
-    def _take(self, engine: Engine, message: Message | None) -> None:
-        """Process what is queued, ``message`` first, for a bounded time: then it is to be committed."""
+    def _take(self, engine: Engine) -> bool:
+        """Process what is queued, for a bounded time: then it is to be committed. True if that was all."""
         deadline = time.monotonic() + _TAKE_S
-        for _ in range(self._quiet.qsize()):
-            self._process_safely(engine, self._quiet.get_nowait())
         for count in range(1, _MOST_TAKEN + 1):
-            if message is None:
-                return
-            self._process_safely(engine, message)
-            if time.monotonic() > deadline or count == _MOST_TAKEN:
-                return
-            if not count % 16:
-                time.sleep(0)  # hand the interpreter to the agent if it waits for it
             try:
                 message = self._queue.get_nowait()
             except queue.Empty:
                 self._bytes = 0
-                return
+                return True
+            self._process_safely(engine, message)
+            if time.monotonic() > deadline:
+                return False
+            if not count % 16:
+                time.sleep(0)  # hand the interpreter to the agent if it waits for it
+        return False
 
     def _process_safely(self, engine: Engine, message: Message) -> None:
         try:
@@ -381,10 +385,6 @@ def _broken(engine: Engine, message: Message, error: Exception) -> None:
         engine.broken(shown(message), time.time_ns(), error)
     except Exception as again:
         note_internal_error("recording a broken event", again)
-
-
-def _nothing(_engine: Engine) -> None:
-    """Ask nothing: whoever asks waits for what was queued before."""
 
 
 def _uncaught() -> Raised | None:
