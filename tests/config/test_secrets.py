@@ -137,6 +137,7 @@ def test_other_variables_are_quoted_as_they_are() -> None:
     assert shown("TORCHELASTIC_OTEL_REDACT", r"[\w.]+@[\w") == r"[\w.]+@[\w"
 
 
+@pytest.mark.internal_errors("a test: ValueError")
 def test_all_that_the_package_logs_is_redacted(said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the environment as it is now; tracebacks, too."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "api-key=hunter2x")

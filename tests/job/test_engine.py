@@ -146,6 +146,7 @@ def test_a_rendezvous_event_is_the_same_by_its_fields() -> None:
     assert recorded(fields) == recorded(json.dumps(fields))
 
 
+@pytest.mark.internal_errors("translating an event: ValueError: wrong")
 def test_what_cannot_be_read_is_a_raw_record() -> None:
     """It is counted and kept as it is, and the bridge says that it is its own fault."""
     world = running()
@@ -155,6 +156,7 @@ def test_what_cannot_be_read_is_a_raw_record() -> None:
     assert world.points("torchelastic.events", "torchelastic.event")["torchelastic.unparsed"] == 1
 
 
+@pytest.mark.internal_errors("ending a job: ValueError: no end")
 def test_a_job_that_cannot_be_ended_costs_no_other(said: Said) -> None:
     """The process ends, and each job for itself."""
     world = World()

@@ -121,7 +121,7 @@ def test_ended_jobs_make_room_first() -> None:
         world.run_id = f"run-{number}"
         world.worker_event(number, "START", 0)
     world.event(70, "SUCCEEDED", run_id="run-40")
-    world.engine.settle(ns(1000))
+    world.engine.tick(ns(1000))
     ended = len(world.all(AGENT))
     world.run_id = "run-64"
     world.worker_event(1001, "START", 0)

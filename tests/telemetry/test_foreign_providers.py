@@ -83,6 +83,7 @@ OWN_RECORDS = [
 SPANS = ["agent"] + ["rendezvous"] * 2 + ["worker"] * 4 + ["worker_group"] * 2
 
 
+@pytest.mark.internal_errors("ending a span: ValueError: broken at end")
 def test_a_processor_that_fails_at_the_end_of_each_span_keeps_none_open(said: Said) -> None:
     """Each is ended, and all is told; the failure is said once."""
     spans, logs = Broken(at_end=True), Logs(broken=False)
@@ -92,6 +93,7 @@ def test_a_processor_that_fails_at_the_end_of_each_span_keeps_none_open(said: Sa
     assert len(said.having("ending a span: ValueError: broken at end")) == 1
 
 
+@pytest.mark.internal_errors("starting a span: ValueError: broken at start")
 def test_a_processor_that_fails_at_the_start_of_each_span_costs_no_record(said: Said) -> None:
     """There are no spans then."""
     spans, logs = Broken(at_start=True), Logs(broken=False)
@@ -101,6 +103,7 @@ def test_a_processor_that_fails_at_the_start_of_each_span_costs_no_record(said: 
     assert len(said.having("starting a span: ValueError: broken at start")) == 1
 
 
+@pytest.mark.internal_errors("emitting a log record: ValueError: broken log")
 def test_a_processor_of_logs_that_fails_costs_no_span(said: Said) -> None:
     """What happened is understood from each event, whether or not its record arrives."""
     spans, logs = Broken(), Logs(broken=True)

@@ -110,6 +110,7 @@ def test_limits_keep_what_says_most() -> None:
     assert record.dropped_attributes_count == 1
 
 
+@pytest.mark.internal_errors("encoding an attribute: ")
 @pytest.mark.parametrize("value", [1 << 63, "\ud800", object(), ["fine", "\ud800"], {"a": 1 << 64}])
 def test_a_value_that_otlp_cannot_carry_costs_itself(value: object, said: Said) -> None:
     """It is counted among those that were dropped, and said."""
@@ -121,6 +122,7 @@ def test_a_value_that_otlp_cannot_carry_costs_itself(value: object, said: Said) 
     assert len(said.having("encoding an attribute")) == 1
 
 
+@pytest.mark.internal_errors("encoding: UnicodeEncodeError")
 def test_a_record_that_cannot_be_encoded_costs_itself(said: Said) -> None:
     """It is said, and its neighbours go."""
     records = encoded(Resource({}), UNLIMITED, [event("a"), event("\ud800"), event("b")])

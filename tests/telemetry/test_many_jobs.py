@@ -41,7 +41,7 @@ def test_a_thousand_jobs_in_one_process(receiver: OtlpReceiver) -> None:
     for number in range(JOBS):
         launches.job(number)
         if number % 50 == 49:
-            launches.engine.settle(0)
+            launches.engine.tick(0)
             assert telemetry.flush(time.monotonic() + 60)
             telemetry.publish()
     assert telemetry.flush(time.monotonic() + 60)

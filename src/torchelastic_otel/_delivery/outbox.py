@@ -20,7 +20,7 @@ from .disk_or_memory import DiskOrMemory, Kept
 from .encoding import Encoded
 from .experience import Experience
 from .policy import ASK_AGAIN_S, Decision, refused_items
-from .spool import Item, Spool, SpoolError, assemble_readable, fitting
+from .spool import ClosedError, Item, Spool, SpoolError, assemble_readable, fitting
 from .waiting import Waiting
 
 if TYPE_CHECKING:
@@ -214,6 +214,9 @@ class Outbox:
         try:
             kept, items = _fitting(kept, store.load([each.id for each in kept]))
             request, unreadable = assemble_readable(self.signal, items, store.header)
+        except ClosedError:  # metrics that were collected once more while the process ends
+            self._waiting.remove(kept)
+            return
         except SpoolError as error:
             self._disk_refused(store, error)
             return
@@ -358,6 +361,8 @@ class Outbox:
         for store in {id(each.store): each.store for each in kept}.values():
             try:
                 store.remove([each.id for each in kept if each.store is store])
+            except ClosedError:
+                pass  # its file went, or keeps it for the next job
             except SpoolError as error:
                 say_once("spool remove", f"{error} What was sent may be sent again.")
         return count

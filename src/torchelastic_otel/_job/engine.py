@@ -84,7 +84,7 @@ class Engine:
             self._start(fact)
         job = self._launched.get(fact.job)
         if job is not None:
-            job.last_heard = next(self._order)
+            job.heard_as(next(self._order))
             read_fact(job, fact)
             if isinstance(fact, _HURRIED):
                 self._output.hurry()
@@ -155,7 +155,7 @@ class Engine:
         replaced = self._by_run.get(job.run_id)
         if replaced is not None and replaced not in launched:
             replaced.finish()
-        job.last_heard = next(self._order)
+        job.heard_as(next(self._order))
         self._by_run[job.run_id] = job
         if len(self._by_run) > _MOST_JOBS:
             # Launchers that run stay: there are never as many of them.
@@ -178,7 +178,7 @@ class Engine:
         job = None if event.kind in (Kind.USER, Kind.UNPARSED) else self._job_of(event)
         if job is not None:
             read_event(job, event)
-            job.last_heard = next(self._order)
+            job.heard_as(next(self._order))
             self._forget_ended(job)
         else:
             event.span = self._context(event, span)

@@ -62,8 +62,7 @@ class Job:
         self.run_id = run_id
         self.hooked = hooked
         self.ended = False
-        self.last_heard = 0
-        """Where it stands among the process's jobs by when they were last heard of."""
+        self._last_heard = 0
         self._records = Records(output, run_id, hostname, span_events=settings.span_events)
         self.agent: OpenSpan = output.start_span(
             c.SPAN_AGENT,
@@ -83,6 +82,15 @@ class Job:
         self._launcher = Launcher()
 
     # What is known
+
+    def heard_as(self, order: int) -> None:
+        """Take note that something was heard of it; ``order`` grows with each time, over all jobs."""
+        self._last_heard = order
+
+    @property
+    def last_heard(self) -> int:
+        """When it was last heard of, as ``heard_as`` was told."""
+        return self._last_heard
 
     @property
     def judged(self) -> bool:

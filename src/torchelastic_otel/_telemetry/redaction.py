@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 from .. import _contract as c
-from .._config import resource
+from .._config import schedulers
 from .._config.patterns import compile_pattern
 
 REDACTED = "[redacted]"
@@ -20,10 +20,10 @@ _NAMES = frozenset(
         *c.TORCH_KEYS.values(),
         *("service.name", "service.instance.id", "host.name", "process.pid"),
         *("telemetry.sdk.language", "telemetry.sdk.name", "telemetry.sdk.version"),
-        *resource.KUBERNETES,
-        *resource.KUBERNETES_IN_A_POD,
-        *resource.SLURM,
-        *resource.SLURM_NUMBERS,
+        *schedulers.KUBERNETES,
+        *schedulers.KUBERNETES_IN_A_POD,
+        *schedulers.SLURM,
+        *schedulers.SLURM_NUMBERS,
     )
 )
 """Names that the contract fixes: they are no text of anybody's."""

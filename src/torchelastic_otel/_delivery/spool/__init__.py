@@ -1,6 +1,7 @@
 """What is recorded and not delivered yet, on the node's disk: one SQLite file per process."""
 
 from .files import (
+    ClosedError,
     SpoolError,
     UnreadableError,
     default_directory,
@@ -17,6 +18,7 @@ from .store import UNREADABLE, Held
 __all__ = [
     "UNREADABLE",
     "Closed",
+    "ClosedError",
     "DamagedError",
     "Destination",
     "ForeignError",

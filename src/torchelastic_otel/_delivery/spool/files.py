@@ -33,6 +33,10 @@ class SpoolError(Exception):
     """The spool cannot be used; the text is a sentence that says what, where and what to do."""
 
 
+class ClosedError(SpoolError):
+    """This process has given the store up; what is left in its file is for others."""
+
+
 class UnreadableError(SpoolError):
     """What is asked for is not in the store as it was written, and never will be."""
 

@@ -135,7 +135,7 @@ class Spool:
             raise SpoolError(f"{self.path} belongs to the process that forked this one.")
         with self._lock:
             if self._closed:
-                raise SpoolError(f"{self.path} is closed.")
+                raise files.ClosedError(f"{self.path} is closed.")
             yield self._store
 
     # What is recorded
