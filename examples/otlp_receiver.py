@@ -48,6 +48,8 @@ _RESPONSES: dict[str, Callable[[], Any]] = {
 }
 _REJECTED = {"logs": "rejected_log_records", "traces": "rejected_spans", "metrics": "rejected_data_points"}
 _GRPC_ENCODINGS = {"identity": 1, "deflate": 2, "gzip": 4}
+_LAST_ANSWERS_S = 1.0
+"""How long a receiver that stops waits for clients that do not read their answers."""
 _TEMPORALITIES = ("UNSPECIFIED", "DELTA", "CUMULATIVE")
 
 
@@ -233,6 +235,7 @@ class OtlpReceiver:
         self._spans: list[Span] = []
         self._metrics: list[MetricPoint] = []
         self._requests: list[Request] = []
+        self._unanswered = 0
         self._grpc_port = 0
 
     def __enter__(self) -> OtlpReceiver:
@@ -247,12 +250,18 @@ class OtlpReceiver:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Stop listening and cut all connections."""
-        self._closing.set()
+        """Take nothing more, answer what was taken, stop listening and cut all connections.
+
+        What was taken and not answered a sender would rightly send again, to whoever listens next.
+        """
+        with self._changed:
+            self._closing.set()
         self._http.shutdown()
         self._http.server_close()
+        with self._changed:
+            self._changed.wait_for(lambda: self._unanswered == 0, _LAST_ANSWERS_S)
         self._http.cut_connections()
-        self._grpc.stop(grace=None).wait()
+        self._grpc.stop(_LAST_ANSWERS_S).wait()
 
     @property
     def http_endpoint(self) -> str:
@@ -363,9 +372,14 @@ class OtlpReceiver:
         server.start()
         return server
 
-    def _received(self, message: Any, request: Request) -> None:
-        """Keep a request and, if it is accepted, what it holds, in one step."""
+    def _received(self, message: Any, request: Request) -> bool:
+        """Keep a request and, if it is accepted, what it holds, in one step; False if it comes too late.
+
+        Whoever gets True says with ``_answered`` that the answer is out.
+        """
         with self._changed:
+            if self._closing.is_set():
+                return False
             if request.accepted and request.signal == "logs":
                 self._logs.extend(_decode_logs(message))
             elif request.accepted and request.signal == "traces":
@@ -373,6 +387,13 @@ class OtlpReceiver:
             elif request.accepted and request.signal == "metrics":
                 self._metrics.extend(_decode_metrics(message))
             self._requests.append(request)
+            self._unanswered += 1
+            self._changed.notify_all()
+        return True
+
+    def _answered(self) -> None:
+        with self._changed:
+            self._unanswered -= 1
             self._changed.notify_all()
 
 
@@ -439,7 +460,7 @@ class _HttpHandler(BaseHTTPRequestHandler):
             except (DecodeError, OSError, ValueError, zlib.error):
                 status = 400
         peer = self.connection.getpeercert() if isinstance(self.connection, ssl.SSLSocket) else None
-        receiver._received(
+        taken = receiver._received(
             message,
             Request(
                 protocol="http/protobuf",
@@ -453,7 +474,16 @@ class _HttpHandler(BaseHTTPRequestHandler):
                 accepted=200 <= status < 300,
             ),
         )
-        receiver._closing.wait(behaviour.delay_s)
+        if not taken:
+            self.close_connection = True
+            return
+        try:
+            receiver._closing.wait(behaviour.delay_s)
+            self._answer(behaviour, signal, status)
+        finally:
+            receiver._answered()
+
+    def _answer(self, behaviour: _Behaviour, signal: str, status: int) -> None:
         body = behaviour.body
         if body is None:
             answer = behaviour.response(signal) if status == 200 else Status(message=behaviour.message)
@@ -477,7 +507,7 @@ class _GrpcService:
     def Export(self, message: Any, context: Any) -> Any:  # noqa: N802 - the service's name
         behaviour = self._receiver._behaviour
         service = message.DESCRIPTOR.full_name.removesuffix("Request").replace(".Export", ".")
-        self._receiver._received(
+        taken = self._receiver._received(
             message,
             Request(
                 protocol="grpc",
@@ -491,7 +521,12 @@ class _GrpcService:
                 accepted=behaviour.grpc_status == "OK",
             ),
         )
-        self._receiver._closing.wait(behaviour.delay_s)
+        if not taken:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "the receiver stops")
+        try:
+            self._receiver._closing.wait(behaviour.delay_s)
+        finally:
+            self._receiver._answered()  # as far as it is known here: the server's own end waits for the rest
         context.set_trailing_metadata(behaviour.grpc_metadata)
         if behaviour.grpc_status != "OK":
             message = behaviour.message or "as the receiver was told"

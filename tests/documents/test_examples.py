@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from otlp_receiver import LogRecord, OtlpReceiver, Span
 from show import show
 from tests.support.example_runs import DEMO_NODE_0, DEMO_NODE_1, PROJECT, run, tree_of
+from tests.support.otlp_requests import log_request, post
 
 EXAMPLES = PROJECT / "examples"
 
@@ -272,6 +274,16 @@ def test_no_telemetry_is_said() -> None:
     screen = Screen(tty=False)
     show([], [], screen)
     assert "No spans arrived" in screen.text
+
+
+def test_a_receiver_that_stops_answers_what_it_has_taken() -> None:
+    """Else the sender would have to send it again, and it would be there twice."""
+    with ThreadPoolExecutor(1) as pool:
+        with OtlpReceiver() as receiver:
+            receiver.respond(delay=60)
+            status = pool.submit(post, receiver.http_endpoint, log_request("hello"))
+            assert receiver.wait(lambda found: len(found.logs) == 1)
+        assert status.result() == 200
 
 
 def test_every_example_is_tested() -> None:

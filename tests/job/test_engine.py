@@ -44,13 +44,30 @@ def test_a_job_that_was_stopped_says_no_more() -> None:
     assert len(world.output.said) == 1
 
 
-def test_a_run_id_that_names_nothing_is_said() -> None:
-    """With what to do about it."""
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        pytest.param({"min_nodes": 2, "max_nodes": 2}, id="two nodes"),
+        pytest.param({"min_nodes": 1, "max_nodes": 2}, id="one node or two"),
+        pytest.param({"min_nodes": None, "max_nodes": None}, id="nobody knows how many"),
+    ],
+)
+def test_a_run_id_that_names_nothing_is_said(nodes: dict[str, int | None]) -> None:
+    """With what to do about it, wherever the job may have another node."""
     world = World()
-    world.start(0, run_id="none")
+    world.start(0, run_id="none", **nodes)
     trace, warning = world.output.said
     assert trace.startswith("trace ")
     assert "identifies no job" in warning
+
+
+def test_a_job_of_one_node_needs_no_run_id() -> None:
+    """Torch calls it "none" unless told otherwise, and it shares its trace with nobody."""
+    world = World()
+    world.start(0, run_id="none", min_nodes=1, max_nodes=1)
+    world.succeed(10)
+    (trace,) = world.output.said
+    assert trace.startswith("trace ")
 
 
 def test_a_job_that_events_alone_tell_of_says_nothing() -> None:

@@ -76,9 +76,9 @@ class Jobs:
         (node,) = self.end(self.start(options, script or self.harness.worker(), env))
         return node
 
-    def two(self, *envs: Mapping[str, str]) -> list[Node]:
+    def two(self, *envs: Mapping[str, str], run_id: str = RUN_ID) -> list[Node]:
         """Run a job of two nodes with one worker each, all of which run at the same time."""
-        options = c10d(free_port(), RUN_ID, per_node=1)
+        options = c10d(free_port(), run_id, per_node=1)
         script = self.harness.worker(together=2)
         return self.end(*[self.start(options, script, env) for env in envs])
 
@@ -120,28 +120,25 @@ def test_two_agents_with_one_run_id_share_a_trace(jobs: Jobs, capsys: pytest.Cap
 
 @pytest.mark.parametrize("run_id", ["none", "None", " NONE "])
 def test_a_run_id_that_names_nothing_has_a_trace_of_its_own(jobs: Jobs, run_id: str) -> None:
-    """Torch's default is never hashed: two such jobs have two traces."""
-    nodes = [jobs.one(run_id=run_id) for _ in range(2)]
+    """Torch's default is never hashed: two launchers have two traces, and each says so once, with advice."""
+    nodes = jobs.two({}, {}, run_id=run_id)
     assert nodes[0].trace_id != nodes[1].trace_id
     for node in nodes:
         assert node.agent.attributes["torchelastic.trace.random"] is True
         assert said(node)[0] == f"trace {node.trace_id}"
         assert NO_TRACE in said(node)[1]
+        assert node.output.count(NO_TRACE) == 1
 
 
 def test_a_static_node_without_a_run_id_has_a_trace_of_its_own(jobs: Jobs) -> None:
-    """Torch calls such a job "none", which identifies no job."""
+    """Torch calls such a job "none", which identifies no job; with no other node, no advice is given."""
     options = [*QUICK, "--nnodes=1", "--node-rank=0", "--master-addr=127.0.0.1"]
     options += [f"--master-port={free_port()}", "--rdzv-backend=static"]
     (node,) = jobs.end(jobs.start(options, jobs.harness.worker()))
     assert node.exit_code == 0
     assert node.agent.attributes["torchelastic.run_id"] == "none"
     assert node.agent.attributes["torchelastic.trace.random"] is True
-
-
-def test_a_trace_of_its_own_is_told_once(jobs: Jobs) -> None:
-    """The launcher says on standard error that its run id identifies no job, and what to do about it."""
-    assert jobs.one({}, run_id="none").output.count(NO_TRACE) == 1
+    assert said(node) == [f"trace {node.trace_id}"]
 
 
 def test_a_traceparent_is_the_parent_of_both_agents(jobs: Jobs) -> None:

@@ -33,11 +33,12 @@ ROUNDING_S = 0.01
 
 
 def last(points: list[MetricPoint]) -> list[MetricPoint]:
-    """Return the last point of each series."""
+    """Return the last point of each series: of one resource, name and set of attributes."""
     found: dict[object, MetricPoint] = {}
     for point in sorted(points, key=lambda point: point.time_ns):
-        instance = point.resource["service.instance.id"], point.resource["process.pid"]
-        found[(*instance, point.name, tuple(sorted(point.attributes.items())))] = point
+        # A program's own resource may lack an instance id, which the SDK gives since 1.43 only.
+        resource = json.dumps(point.resource, sort_keys=True)
+        found[resource, point.name, tuple(sorted(point.attributes.items()))] = point
     return list(found.values())
 
 

@@ -151,7 +151,7 @@ class Job:
         body = sentences.launcher_starts(fact.min_nodes, fact.max_nodes)
         self._records.tell(c.EVENT_AGENT_START, fact.time_ns, body, attributes, self.agent)
         self._output.say(f"trace {self._trace_link}")
-        if self._random_trace:
+        if self._random_trace and fact.max_nodes != 1:  # a job of one node has nobody to share its trace with
             self._output.say(sentences.no_common_trace(self.run_id))
 
     def agent_created(self, fact: f.AgentCreated) -> None:
