@@ -38,7 +38,7 @@ from torchelastic_otel._intake.recording import submit_fact  # noqa: E402
 from torchelastic_otel._job import facts  # noqa: E402
 from torchelastic_otel._job.event import Event as JobEvent  # noqa: E402
 from torchelastic_otel._job.event import Kind  # noqa: E402
-from torchelastic_otel._telemetry import exporters  # noqa: E402
+from torchelastic_otel._telemetry import other_exporters  # noqa: E402
 from torchelastic_otel._telemetry.log_encoding import LogEncoder  # noqa: E402
 from torchelastic_otel._telemetry.log_sinks import ReadableRecords  # noqa: E402
 
@@ -149,7 +149,7 @@ def main() -> None:
     print_encoding()
     # The bridge's own pipeline with an exporter that costs nothing, as the logging handler has it.
     plans = {"logs": [plans_of.ExporterPlan("logs", "bench_null")]}
-    vars(exporters)["load_exporter"] = lambda plan, warn: Discard()
+    vars(other_exporters)["load_exporter"] = lambda plan, warn: Discard()
     vars(plans_of)["plan_exporters"] = lambda signal, environ, warn: plans.get(signal, [])
     provider = LoggerProvider()
     provider.add_log_record_processor(BatchLogRecordProcessor(Discard()))

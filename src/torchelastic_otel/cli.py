@@ -6,10 +6,14 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 from ._job.identity import hash_trace_id, identifies
+
+if TYPE_CHECKING:
+    _Commands: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
 
 _STATUS = (
     "Exit status: 0 if {}; 1 if {}, or a running process has some of it; 2 if some of it could not be looked "
@@ -21,6 +25,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = argparse.ArgumentParser(prog="torchelastic-otel", description="Tools for torchelastic-otel.")
     commands = parser.add_subparsers(dest="command", required=True)
+    _add_trace_id(commands)
+    _add_replay(commands)
+    _add_export(commands)
+    _add_doctor(commands)
+    given = parser.parse_args(arguments)
+    run: Callable[[argparse.Namespace], int] = given.run
+    return run(given)
+
+
+# Each command: its arguments, and the function that runs it
+
+
+def _add_trace_id(commands: _Commands) -> None:
     trace_id = commands.add_parser(
         "trace-id",
         help="print the trace id of a job",
@@ -30,6 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     trace_id.add_argument("--job", default="", help="the scheduler's job id (SLURM_JOB_ID, …)")
     trace_id.add_argument("--attempt", default="", help="its restart count (SLURM_RESTART_COUNT, …)")
     trace_id.add_argument("--seed", default="", help="TORCHELASTIC_OTEL_TRACE_SEED")
+    trace_id.set_defaults(run=_trace_id, parser=trace_id)
+
+
+def _add_replay(commands: _Commands) -> None:
     replay = commands.add_parser(
         "replay",
         help="send what jobs on this node could not deliver",
@@ -43,6 +64,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="URL",
         help="send everything there (default: to the OTEL_* endpoint, what was recorded for it)",
     )
+    replay.set_defaults(run=_replay)
+
+
+def _add_export(commands: _Commands) -> None:
     export = commands.add_parser(
         "export",
         help="write a spool as OTLP JSON Lines",
@@ -54,6 +79,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     export.add_argument("--spool", default="", metavar="DIR", help="default: the one that jobs here use")
     export.add_argument("--output", default=".", metavar="DIR", help="where the files go (default: here)")
     export.add_argument("--force", action="store_true", help="write over files that are there")
+    export.set_defaults(run=_export)
+
+
+def _add_doctor(commands: _Commands) -> None:
     doctor = commands.add_parser(
         "doctor",
         help="tell whether telemetry would arrive, and if not, why",
@@ -61,13 +90,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "Exit status: 0 if telemetry would arrive, 1 if not.",
     )
     doctor.add_argument("--json", action="store_true", help="print one JSON object")
-    given = parser.parse_args(arguments)
-    if given.command == "doctor":
-        return _doctor(as_json=given.json)
-    if given.command != "trace-id":
-        return _spool_command(given)
+    doctor.set_defaults(run=_doctor)
+
+
+def _trace_id(given: argparse.Namespace) -> int:
     if not identifies(given.run_id) and not given.job and not given.seed:
-        parser.error(
+        given.parser.error(
             f"the run id {given.run_id!r} identifies no job: give --job or --seed (else the trace is random)"
         )
     run_id = given.run_id if identifies(given.run_id) else ""
@@ -75,9 +103,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _spool_command(given: argparse.Namespace) -> int:
-    from ._commands.export import export
+def _replay(given: argparse.Namespace) -> int:
     from ._commands.replay import replay
+
+    return _with_spool(given, lambda directory: replay(directory, given.endpoint, os.environ, sys.stderr))
+
+
+def _export(given: argparse.Namespace) -> int:
+    from ._commands.export import export
+
+    return _with_spool(
+        given, lambda directory: export(directory, Path(given.output), sys.stderr, force=given.force)
+    )
+
+
+def _with_spool(given: argparse.Namespace, command: Callable[[Path], int]) -> int:
+    """Run a command on the spool that is meant, and tell in a line why it could not."""
     from ._commands.spools import NOT_SEEN, NOTHING_LEFT, is_there, spool_directory
     from ._delivery.spool import SpoolError
 
@@ -86,9 +127,7 @@ def _spool_command(given: argparse.Namespace) -> int:
         if not is_there(directory):
             sys.stderr.write(f"There is no spool at {directory}.\n")
             return NOT_SEEN if given.spool else NOTHING_LEFT
-        if given.command == "replay":
-            return replay(directory, given.endpoint, os.environ, sys.stderr)
-        return export(directory, Path(given.output), sys.stderr, force=given.force)
+        return command(directory)
     except SpoolError as error:
         sys.stderr.write(f"{error}\n")
         return NOT_SEEN
@@ -97,11 +136,11 @@ def _spool_command(given: argparse.Namespace) -> int:
         return 128 + signal.SIGINT
 
 
-def _doctor(*, as_json: bool) -> int:
+def _doctor(given: argparse.Namespace) -> int:
     from ._doctor.examination import examine
 
     report = examine(os.environ)
-    sys.stdout.write((report.as_json() if as_json else report.as_text()) + "\n")
+    sys.stdout.write((report.as_json() if given.json else report.as_text()) + "\n")
     return 0 if report.ok else 1
 
 

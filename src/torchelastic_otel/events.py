@@ -40,7 +40,7 @@ from typing import Any, Union
 from torchelastic_otel._contract import DESTINATION as OTEL
 from torchelastic_otel._intake import recording
 from torchelastic_otel._intake.event_like import EventLike, EventMetadataValue, RdzvEventLike
-from torchelastic_otel._intake.rendezvous import make_rendezvous_event
+from torchelastic_otel._intake.rendezvous_event import make_rendezvous_event
 
 __all__ = [
     "Event",

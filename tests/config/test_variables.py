@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from dataclasses import fields
 from pathlib import Path
@@ -21,6 +22,7 @@ from torchelastic_otel._config.row import Variable
 from torchelastic_otel._config.settings import Settings
 
 ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "src" / "torchelastic_otel"
 
 
 def rows(chosen: list[Variable[Any]]) -> pytest.MarkDecorator:
@@ -215,3 +217,18 @@ def test_each_variable_has_a_test_of_what_it_does() -> None:
     there = set(re.findall(r"^def (test_\w+)\(", source, re.MULTILINE))
     assert list(PROVED_BY) == list(v.VARIABLES)
     assert set(PROVED_BY.values()) - there == set()
+
+
+def test_each_name_that_is_read_elsewhere_is_in_the_table() -> None:
+    """What must not wait for an import reads a variable by its name: also that is a name that users know."""
+    known = {name for row in v.VARIABLES for name in row.names}
+    spelt = {
+        (path.relative_to(SOURCE).as_posix(), node.value)
+        for path in SOURCE.rglob("*.py")
+        if path.parent.name != "_config"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        if re.fullmatch(r"(OTEL|TORCHELASTIC_OTEL)_[A-Z_]*[A-Z]", node.value)
+    }
+    assert spelt
+    assert [(path, name) for path, name in sorted(spelt) if name not in known] == []

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from threading import Event
 
 import pytest
 
 from otlp_receiver import OtlpReceiver
-from tests.support.outboxes import Clock, keep, metrics_request, outbox_to
+from tests.support.outboxes import MEMORY_BYTES, Clock, keep, metrics_request, outbox_to
 from tests.support.picky import TAKEN, Asked, PickyBackend, Reply, refusing
 from tests.support.said import Said
 from tests.support.sending import SIGNALS
-from tests.support.waiting import soon
+from tests.support.waiting import LONG_S, soon
 from torchelastic_otel._delivery.backoff import Backoff, Place
+from torchelastic_otel._delivery.disk_or_memory import DiskOrMemory
 from torchelastic_otel._delivery.outbox import Outbox
 from torchelastic_otel._delivery.policy import ASK_AGAIN_S
 from torchelastic_otel._delivery.spool import Held, open_store
@@ -307,3 +309,24 @@ def test_that_nobody_answers_is_known_to_all_signals_there(said: Said) -> None:
     keep(logs, "e")
     assert said.wait("cannot be sent")
     assert Backoff(place).wait_s(clock.now) > 0
+
+
+def test_what_is_on_its_way_when_a_process_gives_its_spool_up_is_no_trouble(said: Said) -> None:
+    """The last metrics may be collected once more while it ends: they arrive, and nobody is alarmed."""
+    arrived, given_up = Event(), Event()
+
+    def slow(_asked: Asked) -> Reply:
+        arrived.set()
+        given_up.wait(LONG_S)
+        return TAKEN
+
+    keeper = DiskOrMemory(None, MEMORY_BYTES)
+    with PickyBackend(slow) as backend:
+        outbox = outbox_to(backend.endpoint, keeper=keeper)
+        keep(outbox, "last")
+        assert arrived.wait(LONG_S)
+        keeper.retire()
+        given_up.set()
+        assert outbox.flush(soon())
+        assert backend.taken() == ["last"]
+    assert said.texts == []

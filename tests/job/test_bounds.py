@@ -33,7 +33,7 @@ def test_ten_thousand_restarts_leave_nothing_behind() -> None:
             world.tell(f.RendezvousEnded, 1, rank=0, world_size=1)
             world.workers(2, 1)
             world.die(3, {0: 1})
-            world.tell(f.RestartStarted, 3, "FAILED", [], 1)
+            world.tell(f.RestartStarted, 3, "FAILED", [])
 
     restart(200)
     before = kept_objects()

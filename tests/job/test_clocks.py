@@ -17,7 +17,7 @@ def test_clock_that_is_set_back() -> None:
     world.tell(f.RendezvousEnded, 750, rank=0, world_size=1)
     world.workers(700)
     world.die(600, {0: 1}, stopped={1: -15})
-    world.tell(f.RestartStarted, 500, "FAILED", [], 2)
+    world.tell(f.RestartStarted, 500, "FAILED", [])
     world.join(400, took=-50)
     world.workers(300)
     world.succeed(-200)

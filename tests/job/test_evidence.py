@@ -210,7 +210,7 @@ def test_who_was_told_first_is_not_doubted_by_a_tie() -> None:
 def test_workers_stopped_for_a_membership_change_are_no_collateral() -> None:
     """One of them had lost a peer: the others are interrupted, as without it."""
     world = running()
-    world.tell(f.RestartStarted, 10, "HEALTHY", ["m_7_0"], 3)
+    world.tell(f.RestartStarted, 10, "HEALTHY", ["m_7_0"])
     world.tell(f.WorkersStopping, 10.1)
     world.tell(f.WorkersStopped, 11, [world.exit(0, -15, error=error_file(GLOO, 9.6)), world.exit(1, -15)])
     (only,) = world.told(FAILURE)

@@ -82,7 +82,7 @@ def test_second_generation_has_its_own_first_failure() -> None:
     """The first generation's culprit is not carried over."""
     world = running()
     world.die(10, {0: 1}, stopped={1: -15})
-    world.tell(f.RestartStarted, 11, "FAILED", [], 2)
+    world.tell(f.RestartStarted, 11, "FAILED", [])
     world.join(11)
     world.workers(13)
     world.die(20, {1: 2}, stopped={0: -15})

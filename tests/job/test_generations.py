@@ -12,7 +12,7 @@ def test_failure_restart_success() -> None:
     """The generation that failed has failed itself; the job has not: its outcome is the final one."""
     world = running()
     world.die(10, {1: 3}, stopped={0: -15})
-    world.tell(f.RestartStarted, 11, "FAILED", [], 2)
+    world.tell(f.RestartStarted, 11, "FAILED", [])
     world.join(11)
     world.workers(13)
     world.succeed(20)
@@ -30,7 +30,7 @@ def test_restart_record() -> None:
     """Why, from which generation to which, and how long it took: from seeing the failure to running again."""
     world = running()
     world.die(10, {1: 3}, stopped={0: -15})
-    world.tell(f.RestartStarted, 11, "FAILED", [], 2)
+    world.tell(f.RestartStarted, 11, "FAILED", [])
     world.join(11)
     world.workers(14)
     (record,) = world.told("torchelastic.restart")
@@ -56,7 +56,7 @@ def test_restart_record() -> None:
 def test_membership_change() -> None:
     """A restart without a failure: interrupted, and the restart says who asked to join."""
     world = running()
-    world.tell(f.RestartStarted, 10, "HEALTHY", ["m_7_0"], 3)
+    world.tell(f.RestartStarted, 10, "HEALTHY", ["m_7_0"])
     world.tell(f.WorkersStopping, 10)
     world.tell(f.WorkersStopped, 11, [world.exit(0, -15), world.exit(1, -15)])
     world.join(11, size=2)
@@ -83,7 +83,7 @@ def test_membership_change() -> None:
 def test_death_just_before_a_membership_change() -> None:
     """A worker that ended by itself is a culprit; the others are stopped for the change, and not for it."""
     world = running()
-    world.tell(f.RestartStarted, 10, "HEALTHY", ["m_7_0"], 3)
+    world.tell(f.RestartStarted, 10, "HEALTHY", ["m_7_0"])
     world.die(10, {0: 1}, stopped={1: -15})
     (culprit,) = world.told("torchelastic.failure")
     assert culprit.attributes["torchelastic.global_rank"] == 0
@@ -97,10 +97,10 @@ def test_causes_of_restarts_do_not_mix() -> None:
     """A failure, then a membership change: each restart has its own cause and its own duration."""
     world = running()
     world.die(10, {0: 1}, stopped={1: -15})
-    world.tell(f.RestartStarted, 11, "FAILED", [], 2)
+    world.tell(f.RestartStarted, 11, "FAILED", [])
     world.join(11)
     world.workers(14)
-    world.tell(f.RestartStarted, 20, "HEALTHY", [], 2)
+    world.tell(f.RestartStarted, 20, "HEALTHY", [])
     world.tell(f.WorkersStopped, 21, [world.exit(0, -15), world.exit(1, -15)])
     world.join(21)
     world.workers(27)

@@ -39,7 +39,7 @@ def test_static_rendezvous_has_no_events() -> None:
 
 def test_rendezvous_timeout_names_who_was_there() -> None:
     """One sentence: how long, who had joined, how many were needed. It is the job's verdict as well."""
-    view = f.RendezvousView(0, ["n_1_0"], ["m_2_0"], [], 2, 4, 60.0)
+    view = f.RendezvousView(0, ["n_1_0"], ["m_2_0"], 2, 4, 60.0)
     world = refused(f.Raised("RendezvousTimeoutError", "", "Traceback …"), view)
     span = world.one(RENDEZVOUS)
     assert (span.outcome, times(span)) == ("failed", (0, 60))
@@ -80,7 +80,7 @@ def test_rendezvous_that_shares_no_state() -> None:
 
 def test_closed_rendezvous() -> None:
     """The job of this run id has ended: said in these words."""
-    world = refused(f.Raised("RendezvousClosedError", ""), f.RendezvousView(3, [], [], [], 2, 4, 60.0))
+    world = refused(f.Raised("RendezvousClosedError", ""), f.RendezvousView(3, [], [], 2, 4, 60.0))
     assert "closed" in world.verdict()[1]
     assert world.verdict()[0] == "failed"
 
@@ -125,7 +125,7 @@ def test_error_between_the_join_and_the_start_of_workers() -> None:
     world.attempt(0)
     world.joined(1)
     error = f.Raised("DistStoreError", "wait timeout after 60000ms", "Traceback …")
-    world.tell(f.RendezvousEnded, 61, error, view=f.RendezvousView(0, ["n_1_0"], [], [], 1, 1, 600.0))
+    world.tell(f.RendezvousEnded, 61, error, view=f.RendezvousView(0, ["n_1_0"], [], 1, 1, 600.0))
     world.event(61, "RENDEZVOUS", duration_ms=61_000)
     world.end(62, "", error)
     span = world.one(RENDEZVOUS)

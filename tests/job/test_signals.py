@@ -66,7 +66,7 @@ def test_signal_during_a_rendezvous() -> None:
     world.attempt(0)
     world.rendezvous(8, "SignalException: Process 1 got signal: 15", "FAILED")
     world.tell(f.StopRequested, 8, "SIGTERM")
-    world.tell(f.RendezvousEnded, 8, SIGTERM, view=f.RendezvousView(0, ["n_1_0"], [], [], 2, 2, 600.0))
+    world.tell(f.RendezvousEnded, 8, SIGTERM, view=f.RendezvousView(0, ["n_1_0"], [], 2, 2, 600.0))
     world.event(8, "RENDEZVOUS", duration_ms=8000)
     world.tell(f.RunEnded, 8, "", SIGTERM)
     world.event(8, "FAILED")
@@ -83,7 +83,7 @@ def test_signal_before_torch_handles_it() -> None:
     world = World()
     world.start(0)
     world.attempt(0)
-    world.tell(f.StopRequested, 5, "SIGTERM", "")
+    world.tell(f.StopRequested, 5, "SIGTERM")
     world.engine.close(None)
     assert world.one(RENDEZVOUS).outcome == "terminated"
     assert world.verdict() == (

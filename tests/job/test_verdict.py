@@ -19,7 +19,7 @@ def test_failed_job() -> None:
         world.workers(at + 2)
         world.die(at + 8, {0: -9, 1: 0})
         if not at:
-            world.tell(f.RestartStarted, 9, "FAILED", [], 0)
+            world.tell(f.RestartStarted, 9, "FAILED", [])
     world.end(19, "FAILED")
     outcome, sentence = world.verdict()
     assert outcome == "failed"

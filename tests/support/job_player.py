@@ -129,7 +129,7 @@ class Player:
         """The node asks to join, and joins."""
         self.attempt(at)
         self.joined(at + took, size)
-        view = f.RendezvousView(self.round, ["n_1_0"], [], [], 1, size, 600.0)
+        view = f.RendezvousView(self.round, ["n_1_0"], [], 1, size, 600.0)
         self.tell(f.RendezvousEnded, at + took + 0.5, rank=0, world_size=size, view=view)
         self.event(at + took + 0.5, "RENDEZVOUS", duration_ms=(took + 0.5) * 1000)
         self.event(at + took + 0.5, "ASSIGN_WORKER_RANKS", duration_ms=0.1)
@@ -170,7 +170,7 @@ class Player:
 
     def restart(self, at: float, state: str = "FAILED") -> None:
         """The agent stops its workers, joins the next round within 2 s, and starts them again."""
-        self.tell(f.RestartStarted, at, state, [], 1)
+        self.tell(f.RestartStarted, at, state, [])
         if state == "HEALTHY":
             self.tell(f.WorkersStopping, at)
             self.tell(f.WorkersStopped, at + 0.5, [self.exit(rank, -15) for rank in self.pids])

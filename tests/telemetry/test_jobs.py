@@ -103,7 +103,7 @@ def test_a_join_that_failed() -> None:
     world = SdkWorld()
     world.start(0, min_nodes=2, max_nodes=4)
     world.attempt(0)
-    view = f.RendezvousView(0, ["n_1_0"], ["m_2_0"], [], 2, 4, 60.0)
+    view = f.RendezvousView(0, ["n_1_0"], ["m_2_0"], 2, 4, 60.0)
     error = f.Raised("RendezvousTimeoutError", "", "Traceback …")
     world.tell(f.RendezvousEnded, 60, error, view=view)
     world.end(61, "", error)
@@ -208,7 +208,7 @@ def test_thousands_of_restarts_leave_nothing_behind() -> None:
             world.tell(f.RendezvousEnded, 1, rank=0, world_size=1)
             world.workers(2, 1)
             world.die(3, {0: 1})
-            world.tell(f.RestartStarted, 3, "FAILED", [], 1)
+            world.tell(f.RestartStarted, 3, "FAILED", [])
 
     def kept() -> Counter[str]:
         gc.collect()

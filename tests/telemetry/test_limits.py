@@ -78,7 +78,7 @@ def test_a_limit_that_the_sdk_chokes_on_while_it_is_imported(value: str) -> None
         import os, threading
         from torchelastic_otel._telemetry.sdk_objects import span_limits_from_env
         from torchelastic_otel._config.exporters import plan_exporters
-        from torchelastic_otel._telemetry.exporters import load_exporter
+        from torchelastic_otel._telemetry.other_exporters import load_exporter
         warnings, names = [], []
         def load(signal):
             for plan in plan_exporters(signal, os.environ, warnings.append):

@@ -11,7 +11,7 @@ from torchelastic_otel._config.settings import Settings
 from torchelastic_otel._job.event import Event, Kind
 from torchelastic_otel._telemetry import redaction
 from torchelastic_otel._telemetry.redaction import Redaction
-from torchelastic_otel._telemetry.resource import build_resource
+from torchelastic_otel._telemetry.sdk_resource import build_resource
 
 SECRET = Settings(redact="hunter2")
 

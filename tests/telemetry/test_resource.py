@@ -17,7 +17,7 @@ from tests.support.programs import python
 from tests.support.recording import record_job
 from torchelastic_otel._config.resource import resource_attributes
 from torchelastic_otel._config.schedulers import KUBERNETES, SLURM, SLURM_NUMBERS
-from torchelastic_otel._telemetry.resource import build_resource
+from torchelastic_otel._telemetry.sdk_resource import build_resource
 
 Build = Callable[..., tuple[dict[str, Any], list[str]]]
 

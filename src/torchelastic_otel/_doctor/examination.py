@@ -25,7 +25,7 @@ from .._contract import DESTINATION
 from .._delivery.outbox import NAMES
 from .._delivery.spool import SpoolError, directory_of, on_network_filesystem, orphans
 from .._delivery.spool.files import check_directory
-from .._telemetry.resource import build_resource
+from .._telemetry.sdk_resource import build_resource
 from .._version import __version__
 from .probe import Probes
 from .redaction import redaction_checks

@@ -79,7 +79,6 @@ class RendezvousView:
     round: int | None = None
     participants: list[str] = field(default_factory=list)
     waiting: list[str] = field(default_factory=list)
-    spares: list[str] = field(default_factory=list)
     min_nodes: int | None = None
     max_nodes: int | None = None
     join_timeout_s: float | None = None
@@ -187,7 +186,6 @@ class RestartStarted(Fact):
 
     state: str
     waiting: list[str] = field(default_factory=list)
-    remaining_restarts: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +209,6 @@ class StopRequested(Fact):
     """A signal reached the agent, which now stops its workers."""
 
     signal: str
-    step: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from .facts import Raised, RestartStarted, WorkersStarting
 from .measures import JobMeasures
 from .output import OpenSpan, Output
 from .records import Records
+from .torch_words import HEALTHY
 from .verdict import Failure, first_failure_attributes, raised_attributes
 from .worker_group import LAST_EVENT_WITHIN_NS, Group, Worker, open_group
 
@@ -150,4 +151,4 @@ class Generations:
 
 def restart_cause(fact: RestartStarted) -> str:
     """Return the cause by the state that torch's worker group was in."""
-    return c.RESTART_MEMBERSHIP_CHANGE if fact.state == "HEALTHY" else c.RESTART_WORKER_FAILURE
+    return c.RESTART_MEMBERSHIP_CHANGE if fact.state == HEALTHY else c.RESTART_WORKER_FAILURE

@@ -21,6 +21,7 @@ from .measures import JobMeasures
 from .output import OpenSpan, Output
 from .records import Records
 from .rendezvous import Rendezvous, round_of
+from .torch_words import UNHEALTHY
 from .verdict import Failure, Verdict
 
 if TYPE_CHECKING:
@@ -304,7 +305,7 @@ class Job:
 
     def workers_monitored(self, fact: f.Monitored) -> None:
         """The agent took a look at its workers, and some cannot be ended."""
-        if fact.state == "UNHEALTHY":
+        if fact.state == UNHEALTHY:
             self._generations.stuck(fact.stuck_pids, fact.time_ns)
 
     def torch_said_watchdog_kills(self, event: Event) -> None:

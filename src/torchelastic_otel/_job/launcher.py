@@ -9,6 +9,7 @@ from . import sentences
 from .event import Event
 from .exceptions import tells_no_failure
 from .facts import Raised, RunEnded
+from .torch_words import UNHEALTHY
 from .verdict import (
     Failure,
     Verdict,
@@ -89,7 +90,7 @@ class Launcher:
             self.verdict = job_failed_by_launcher(error, self.step)
         elif fact.state == "SUCCEEDED":
             self.verdict = job_succeeded(restarts)
-        elif fact.state == "UNHEALTHY":
+        elif fact.state == UNHEALTHY:
             self.verdict = job_failed_by_workers(first_deaths, culprits, sentences.no_restart_when_stuck())
         else:
             tail = sentences.no_more_restarts(self._max_restarts, restarts)

@@ -22,6 +22,11 @@ KEEP_ALIVE_METHOD: Final = "._keep_alive"
 KEEP_ALIVE_THREAD: Final = "RendezvousKeepAliveTimer"
 """What records keep-alive events, and the thread that does."""
 
+HEALTHY: Final = "HEALTHY"
+"""The state of a worker group whose workers run."""
+UNHEALTHY: Final = "UNHEALTHY"
+"""The state of a worker group in which a worker can neither be ended nor waited for."""
+
 NO_EXCEPTION: Final = "NoneType: None"
 """``traceback.format_exc()`` with no exception at hand."""
 NO_ERROR_FILE: Final = "<NONE>"

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from . import sdk_objects
-from .exporters import load_exporter
 from .metric_export import metric_exporter, view_without_random
+from .other_exporters import load_exporter
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.metrics import MeterProvider

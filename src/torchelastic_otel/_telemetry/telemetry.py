@@ -101,7 +101,7 @@ class Telemetry:
     def resource(self) -> Resource:
         """The resource of what the bridge sends by itself."""
         if self._known_resource is None:
-            from .resource import build_resource
+            from .sdk_resource import build_resource
 
             self._known_resource = build_resource(self._environ, self._warn, self._redaction)
         return self._known_resource

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .._config.exporters import plan_exporters
 from .._config.limits import BatchSettings, batch_settings
 from .batcher import Batcher, Export
-from .exporters import load_exporter
+from .other_exporters import load_exporter
 
 if TYPE_CHECKING:
     from .._config.environment import Signal, Warn

@@ -14,6 +14,7 @@ from .._intake.lifecycle import bridge
 from .._intake.recording import submit_fact
 from .._job import facts as f
 from .._job.identity import TraceIdentity, identify, new_span_id
+from .._job.torch_words import HEALTHY, UNHEALTHY
 from .._runtime.guard import say_once
 from . import propagation, reading
 from .launcher_signals import SignalWatch, signal_behind
@@ -227,12 +228,12 @@ class JobHooks:
     def monitored(self, agent: Agent, result: RunResult, look_ns: int) -> None:
         """``_monitor_workers`` took a look, which began at ``look_ns``."""
         state = result.state.name
-        if state == "HEALTHY":
+        if state == HEALTHY:
             done = [rank for rank in reading.succeeded_early(agent) if rank not in self._told]
             exits = [reading.worker_exit(agent._pcontext, rank, 0) for rank in done]
             self._workers_exited(exits, look_ns, {})
             return
-        stuck = reading.stuck_pids(agent) if state == "UNHEALTHY" else []
+        stuck = reading.stuck_pids(agent) if state == UNHEALTHY else []
         fact = f.Monitored(self.number, time.time_ns(), state, stuck)
         if stuck:
             self._report_safely(fact)
@@ -249,7 +250,6 @@ class JobHooks:
                 time.time_ns(),
                 group.state.name,
                 seen.waiting if seen is not None else [],
-                getattr(agent, "_remaining_restarts", None),
             )
         )
 

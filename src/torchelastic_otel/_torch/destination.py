@@ -188,7 +188,7 @@ def _shorten_construct(events: EventsModule, logger: logging.Logger, patches: Pa
     if not _is_of(events, original) or not _is_of(events, getattr(events, "record_rdzv_event", None)):
         return  # not there, or somebody else's by now, who wants to see what is recorded
 
-    from .._intake.rendezvous import make_rendezvous_event
+    from .._intake.rendezvous_event import make_rendezvous_event
 
     def make(caller: FrameType, *args: Any, **kwargs: Any) -> object:
         # A look-up here, where torch makes none without us, could hold the launcher for as long as it takes.

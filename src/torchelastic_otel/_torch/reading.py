@@ -130,7 +130,6 @@ def _view(handler: RendezvousHandler, *, joined: bool) -> f.RendezvousView | Non
         state.round,
         participants,
         [str(node) for node in itertools.islice(state.wait_list, _MOST_NODES)],
-        [str(node) for node in itertools.islice(state.redundancy_list, _MOST_NODES)],
         settings.min_nodes,
         settings.max_nodes,
         settings.timeout.join.total_seconds(),

@@ -64,7 +64,6 @@ class RendezvousState(Protocol):
     complete: bool
     participants: Iterable[object]
     wait_list: Iterable[object]
-    redundancy_list: Iterable[object]
 
 
 class RendezvousTimeout(Protocol):
@@ -129,8 +128,7 @@ class WorkerGroup(Protocol):
 class Agent(Protocol):
     """``LocalElasticAgent``.
 
-    Some versions also have _remaining_restarts, _uninterruptible_state_timeout and
-    _uninterruptible_state_first_seen.
+    Some versions also have _uninterruptible_state_timeout and _uninterruptible_state_first_seen.
     """
 
     _pcontext: ProcessContext

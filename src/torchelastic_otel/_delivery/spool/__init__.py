@@ -10,7 +10,8 @@ from .files import (
     on_network_filesystem,
 )
 from .items import Destination, Item, assemble, assemble_readable, destination_of, fitting
-from .orphans import Closed, make_room, open_store, orphans, stores_in
+from .orphans import Closed, open_store, orphans, stores_in
+from .room import make_room
 from .spool import Spool
 from .sqlite import DamagedError, ForeignError
 from .store import UNREADABLE, Held
