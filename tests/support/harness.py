@@ -150,6 +150,7 @@ class Harness:
         self._changed = threading.Condition()
         self._told: list[dict[str, Any]] = []
         self._agents: list[Agent] = []
+        self.announced: list[str] = []
         self._gates: list[Gate] = []
         self._name = f"torchrun-harness-{uuid.uuid4().hex}"
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -186,7 +187,7 @@ class Harness:
         self._socket.close()
         if error is None:
             for agent in self._agents:
-                assert_none_in(agent.output)
+                assert_none_in(agent.output, self.announced)
 
     def _end_leftover(self, pid: int) -> None:
         # Workers have sessions of their own, and outlive a killed launcher.

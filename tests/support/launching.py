@@ -69,5 +69,6 @@ def answer(harness: Harness, receiver: OtlpReceiver, *sources: str, announced: s
         env={**otlp(receiver, "http/protobuf"), **env, "TORCHRUN_HARNESS_SOCKET": ""},
     )
     assert agent.wait() == 0, agent.output
+    harness.announced += [announced] if announced else []
     assert announced or "internal error" not in agent.output
     return json.loads(answer_file.read_text())

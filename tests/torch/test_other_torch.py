@@ -78,7 +78,9 @@ def test_a_job_whose_agent_is_not_seen_is_told_from_events(
 
     TorchHooks.{hook} = does_not_fit
     """
-    answer(harness, receiver, program, LAUNCH, 'answer = launch("otel")', announced="internal error")
+    answer(
+        harness, receiver, program, LAUNCH, 'answer = launch("otel")', announced="does_not_fit: LookupError"
+    )
     assert Counter(span.name for span in receiver.spans) == ONE_JOB
 
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _MOST_DURATIONS = 1000
 _ZERO_EXPORT_S = 30.0
+ENDED_THAT_STAY = 16
+"""So many run ids whose jobs have ended keep their series."""
 _MOST_ENDED = 256
 
 Series = tuple[str, tuple[tuple[str, AttributeValue], ...]]
@@ -100,13 +102,14 @@ class Meter:
         self._ended.pop(run_id, None)
 
     def end(self, run_id: str) -> None:
-        """No job of this run id runs any more: its series go once all of them has been exported."""
+        """No job of this run id runs any more: once others have ended after it, its series go, all exported."""
         if run_id in self._seen:
             self._ended.setdefault(run_id, 0)
 
     def _forget(self, provider: Any) -> None:
         done = self._provider.done
-        for run_id, number in list(self._ended.items()):
+        # The last ones stay: where a program launches one again by the same run id, its counters go on.
+        for run_id, number in list(self._ended.items())[:-ENDED_THAT_STAY]:
             if number and done >= number and provider.forget(run_id):
                 self._drop(run_id)
         while len(self._ended) > _MOST_ENDED:
