@@ -102,7 +102,7 @@ class Meter:
         self._ended.pop(run_id, None)
 
     def end(self, run_id: str) -> None:
-        """No job of this run id runs any more: once others have ended after it, its series go, all exported."""
+        """No job of this run id runs any more: its series go, exported, once others have ended after it."""
         if run_id in self._seen:
             self._ended.setdefault(run_id, 0)
 

@@ -34,7 +34,12 @@ def build_resource(
     warn = warn or (lambda text: say_once(text, text))
     told = _malformed(environ, warn) | _unknown_detectors(environ, warn)
     with _without_the_sdks_words_on(told):
-        base = Resource.create()
+        try:
+            base = Resource.create()
+        except (
+            RuntimeError
+        ):  # the interpreter ends, and starts none of the threads on which detectors are asked
+            base = Resource.get_empty()
     ours = resource_attributes(environ)
     merged: dict[str, Any] = {**ours, **base.attributes, **users_attributes(environ)}
     # The SDK makes up both of these where nobody names them (the second in newer versions).
