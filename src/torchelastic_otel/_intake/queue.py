@@ -8,7 +8,6 @@ bridge's thread, where Python runs no signal handlers.
 from __future__ import annotations
 
 import _thread
-import contextlib
 import os
 import queue
 import sys
