@@ -90,7 +90,7 @@ class Meter:
         while self._durations:
             self._hand_over(provider, *self._durations.popleft())
         waiting_for = {_run_of(series) for series in self._amounts}
-        over = [run_id for run_id, number in self._ended.items() if not number and run_id not in waiting_for]
+        over = [run_id for run_id, number in self._going() if not number and run_id not in waiting_for]
         if began or over:
             number = self._provider.request(time.monotonic() + _ZERO_EXPORT_S)
             self._zeros.update(dict.fromkeys(began, number))
@@ -106,10 +106,16 @@ class Meter:
         if run_id in self._seen:
             self._ended.setdefault(run_id, 0)
 
+    def _going(self) -> list[tuple[str, int]]:
+        """Return the ended run ids whose series are to go, with their exports.
+
+        The last ones stay: where a program launches one again by the same run id, its counters go on.
+        """
+        return list(self._ended.items())[:-ENDED_THAT_STAY]
+
     def _forget(self, provider: Any) -> None:
         done = self._provider.done
-        # The last ones stay: where a program launches one again by the same run id, its counters go on.
-        for run_id, number in list(self._ended.items())[:-ENDED_THAT_STAY]:
+        for run_id, number in self._going():
             if number and done >= number and provider.forget(run_id):
                 self._drop(run_id)
         while len(self._ended) > _MOST_ENDED:
