@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import itertools
 import os
 import time
@@ -17,6 +19,7 @@ from .context import context_of
 
 if TYPE_CHECKING:
     from opentelemetry._logs import LoggerProvider
+    from opentelemetry.attributes import BoundedAttributes
     from opentelemetry.sdk._logs import ReadableLogRecord
     from opentelemetry.sdk.resources import Resource
 
@@ -110,6 +113,16 @@ class ProviderLogs:
         """Do nothing: the program's own processors hold the records."""
 
 
+@functools.cache
+def _bounded_attributes() -> Callable[..., BoundedAttributes]:
+    """Return the SDK's attributes within limits; older SDKs drop nested values unless told to keep them."""
+    from opentelemetry.attributes import BoundedAttributes
+
+    if "extended_attributes" in inspect.signature(BoundedAttributes).parameters:
+        return functools.partial(BoundedAttributes, extended_attributes=True)
+    return BoundedAttributes
+
+
 class ReadableRecords:
     """Gives records the form that exporters of the SDK's kind take, their attributes within the limits."""
 
@@ -147,11 +160,9 @@ class ReadableRecords:
         limits = self._limits
         if len(attributes) <= limits.attribute_count and limits.value_length is None:
             return attributes
-        from opentelemetry.attributes import BoundedAttributes
-
         # The SDK's would drop the first ones, which say most, with a warning for each.
         kept = dict(itertools.islice(attributes.items(), limits.attribute_count))
-        bounded = BoundedAttributes(
+        bounded = _bounded_attributes()(
             limits.attribute_count, kept, immutable=False, max_value_len=limits.value_length
         )
         bounded.dropped = len(attributes) - len(kept)
