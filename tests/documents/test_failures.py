@@ -35,7 +35,8 @@ VOLATILE = (
     (r"\bport:? \d+", "port PORT"),
     (r"\b(HOST|localhost):\d+", r"\1:PORT"),
     (r"(?<![\w`.])/[\w./-]+", "PATH"),
-    (r"(?<=DistStoreError: ).*?(?= between the joined)", "MESSAGE"),  # which one is a matter of who is first
+    # Which one is a matter of who is first.
+    (r"Dist(?:Store|Network)Error: .*?(?= between the joined)", "DistStoreError: MESSAGE"),
     (r"\b\d+(\.\d+)? ?(s|seconds|ms)\b", r"N \2"),
 )
 """What differs from run to run, and what stands for it in the document; after the host and the run id."""
