@@ -36,9 +36,8 @@ def build_resource(
     with _without_the_sdks_words_on(told):
         try:
             base = Resource.create()
-        except (
-            RuntimeError
-        ):  # the interpreter ends, and starts none of the threads on which detectors are asked
+        except RuntimeError:
+            # The interpreter ends, and starts none of the threads on which detectors are asked.
             base = Resource.get_empty()
     ours = resource_attributes(environ)
     merged: dict[str, Any] = {**ours, **base.attributes, **users_attributes(environ)}

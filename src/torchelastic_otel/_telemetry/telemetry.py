@@ -9,7 +9,6 @@ import contextlib
 import itertools
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .. import _contract as c
@@ -198,9 +197,6 @@ class Telemetry:
         record.name = self._redaction.text(record.name)
         record.body = self._redaction.text(record.body)
         record.attributes = self._redaction.attributes(record.attributes)
-        name = self._redaction.text(record.name)
-        if name != record.name:
-            record = replace(record, name=name)  # the engine goes on to count it by its own
         if self._logs is not None:
             self._logs.emit(record)
 
