@@ -15,6 +15,13 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from tests.support.waiting import LONG_S
 
+_FORMS: dict[str, tuple[Any, str, str, str, str]] = {
+    "logs": (ExportLogsServiceRequest, "resource_logs", "scope_logs", "log_records", "event_name"),
+    "traces": (ExportTraceServiceRequest, "resource_spans", "scope_spans", "spans", "name"),
+    "metrics": (ExportMetricsServiceRequest, "resource_metrics", "scope_metrics", "metrics", "name"),
+}
+"""By signal: its request, the fields that lead to its items, and the field of their names."""
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -122,29 +129,12 @@ class PickyBackend:
 
 def names_in(signal: str, content: bytes) -> tuple[str, ...]:
     """Return the names of what a request holds."""
-    message: Any
-    if signal == "logs":
-        message = ExportLogsServiceRequest.FromString(content)
-        return tuple(
-            record.event_name
-            for resource in message.resource_logs
-            for scope in resource.scope_logs
-            for record in scope.log_records
-        )
-    if signal == "traces":
-        message = ExportTraceServiceRequest.FromString(content)
-        return tuple(
-            span.name
-            for resource in message.resource_spans
-            for scope in resource.scope_spans
-            for span in scope.spans
-        )
-    message = ExportMetricsServiceRequest.FromString(content)
+    request, resources, scopes, items, name = _FORMS[signal]
     return tuple(
-        metric.name
-        for resource in message.resource_metrics
-        for scope in resource.scope_metrics
-        for metric in scope.metrics
+        getattr(item, name)
+        for resource in getattr(request.FromString(content), resources)
+        for scope in getattr(resource, scopes)
+        for item in getattr(scope, items)
     )
 
 

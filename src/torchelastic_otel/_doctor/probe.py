@@ -12,6 +12,7 @@ from .._config.otlp import OtlpTarget
 from .._contract import SCOPE
 from .._delivery.spool import destination_of
 from .._runtime.imports import importing
+from .._telemetry.log_encoding import encode_attributes
 from .._version import __version__
 from .advice import Advice
 from .network import Address, Listener, address_of, connect, proxy_of, what_listens, within
@@ -128,21 +129,5 @@ class Probes:
             metric = scope.metrics.add(name=PROBE, unit="{probe}", description="Probes of the doctor.")
             metric.gauge.data_points.add(time_unix_nano=now, as_int=1)
         scope.scope.name, scope.scope.version = SCOPE, __version__
-        for name, value in self._resource.items():
-            _set(group.resource.attributes.add(key=name).value, value)
+        encode_attributes(group.resource.attributes, self._resource.items())
         return bytes(request.SerializeToString())
-
-
-def _set(into: Any, value: object) -> None:
-    """Write an attribute's value into an OTLP one."""
-    if isinstance(value, bool):
-        into.bool_value = value
-    elif isinstance(value, int):
-        into.int_value = value
-    elif isinstance(value, float):
-        into.double_value = value
-    elif isinstance(value, list | tuple):
-        for item in value:
-            _set(into.array_value.values.add(), item)
-    else:
-        into.string_value = str(value)

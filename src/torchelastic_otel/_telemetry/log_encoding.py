@@ -39,7 +39,7 @@ class LogEncoder:
         self._limits = limits
         header = ResourceLogs(schema_url=resource.schema_url)
         header.resource.SetInParent()
-        _encode_attributes(header.resource.attributes, resource.attributes.items())
+        encode_attributes(header.resource.attributes, resource.attributes.items())
         scope = header.scope_logs.add().scope
         scope.name, scope.version = c.SCOPE, __version__
         self._header: bytes = header.SerializeToString(deterministic=True)
@@ -74,15 +74,13 @@ class LogEncoder:
         most = self._limits.attribute_count
         # The first ones stay, which say most.
         items = attributes.items() if len(attributes) <= most else itertools.islice(attributes.items(), most)
-        record.dropped_attributes_count = max(0, len(attributes) - most) + _encode_attributes(
+        record.dropped_attributes_count = max(0, len(attributes) - most) + encode_attributes(
             record.attributes, items, self._limits.value_length
         )
         return record
 
 
-def _encode_attributes(
-    into: Any, attributes: Iterable[tuple[str, object]], longest: int | None = None
-) -> int:
+def encode_attributes(into: Any, attributes: Iterable[tuple[str, object]], longest: int | None = None) -> int:
     """Encode attributes; return how many cannot be encoded, and are left out.
 
     Args:
