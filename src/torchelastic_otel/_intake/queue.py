@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from .. import _contract as c
+from .._runtime import collection
 from .._runtime.guard import note_internal_error, say_once
 from .._runtime.imports import importing
 from .._runtime.node_name import look_up_node_name, node_name_soon
@@ -247,6 +248,7 @@ class Bridge:
                 return
             try:
                 settled = engine.tick(time.time_ns())
+                collection.go_on_when_due()
                 if self._telemetry is not None:
                     self._telemetry.commit()
                     self._tell_dropped(self._telemetry)
