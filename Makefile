@@ -13,11 +13,13 @@ define suite
 $(1)/bin/python -m $(FAST) $(PYTEST_ARGS) $(NONE_IS_FINE)
 $(1)/bin/python -m $(SLOW) $(PYTEST_ARGS) $(NONE_IS_FINE)
 endef
+# Other Pythons than PYTHON: those of them that run.
+PYTHONS := $(foreach version,3.10 3.12 3.13,$(if $(shell python$(version) -c 1 2>&1),,python$(version)))
 INPUTS := pyproject.toml $(wildcard requirements/*.txt)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-fast coverage lint generate format bench chaos compat compat-torch-2.8 compat-torch-newest \
-	compat-otel compat-otel-fast canary nightly wheel release-check clean always
+	compat-otel compat-otel-fast compat-python canary nightly wheel release-check clean always
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9. -]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | \
@@ -68,6 +70,9 @@ compat-torch-newest: .venv-torch-newest/.installed ## all tests with the newest 
 compat-otel: .venv-otel-oldest/.installed ## all tests with the oldest OpenTelemetry
 	$(call suite,.venv-otel-oldest)
 
+compat-python: $(PYTHONS:%=.venv-%/.installed) ## the tests that start no job, with each other Python that is found
+	set -e; for python in $(PYTHONS); do echo "== $$python"; .venv-$$python/bin/python -m $(FAST) $(PYTEST_ARGS); done
+
 compat-otel-fast: .venv-otel-oldest/.installed ## those of them that start no job
 	.venv-otel-oldest/bin/python -m $(FAST) $(PYTEST_ARGS)
 
@@ -75,7 +80,7 @@ canary: .venv-canary/.installed ## all tests with the newest torch and OpenTelem
 	.venv-canary/bin/python -m pip list --format=freeze | grep -E '^(torch|opentelemetry[a-z-]*)=='
 	$(call suite,.venv-canary)
 
-nightly: compat chaos ## what takes too long for each change: compat and chaos
+nightly: compat compat-python chaos ## what takes too long for each change: compat and chaos
 
 wheel: ## build the wheel into dist/
 	rm -rf dist
@@ -100,6 +105,8 @@ clean: ## remove everything that was made
 .venv-torch-2.8/.installed: PACKAGES = -r requirements/tools.txt -r requirements/otel.txt torch==2.8.0
 .venv-torch-newest/.installed: PACKAGES = -r requirements/tools.txt -r requirements/otel.txt torch
 .venv-otel-oldest/.installed: PACKAGES = -r requirements/tools.txt -r requirements/otel-oldest.txt torch==2.13.0
+.venv-python3.%/.installed: PACKAGES = -r requirements/dev.txt
+.venv-python3.%/.installed: PYTHON = python3.$*
 .venv-canary/.installed: PACKAGES = -r requirements/tools.txt -r requirements/newest.txt
 .venv-release/.installed: PACKAGES = -r requirements/release.txt
 

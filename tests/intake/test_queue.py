@@ -13,8 +13,8 @@ from tests.support.held_bridge import Held
 from tests.support.said import Said
 from tests.support.waiting import LONG_S
 from torchelastic_otel._intake import queue
+from torchelastic_otel._intake.bridge import Bridge
 from torchelastic_otel._intake.messages import AgentFact, LoggedText, RecordedEvent
-from torchelastic_otel._intake.queue import Bridge
 from torchelastic_otel._job import facts as f
 from torchelastic_otel._job.engine import Engine
 from torchelastic_otel._telemetry.providers import Providers
@@ -90,7 +90,7 @@ def test_facts_and_questions_are_never_dropped(held: Held, monkeypatch: pytest.M
     answers: list[int | None] = []
     asking = threading.Thread(target=lambda: answers.append(held.bridge.ask(lambda engine: 1, LONG_S)))
     asking.start()
-    while held.bridge._queue.qsize() == 5:
+    while held.bridge.waiting == 5:
         time.sleep(0)
     held.release()
     asking.join()
@@ -107,7 +107,7 @@ def test_sustained_recording_is_committed_meanwhile(held: Held, monkeypatch: pyt
     commit = telemetry.commit
 
     def counted() -> None:
-        sizes.append(held.bridge._queue.qsize())
+        sizes.append(held.bridge.waiting)
         commit()
 
     monkeypatch.setattr(telemetry, "commit", counted)
@@ -281,4 +281,4 @@ def test_disabled(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     assert bridge.flush(LONG_S)
     assert bridge.ask(lambda engine: 1, LONG_S) is None
     assert not bridge._running
-    assert bridge._queue.empty()
+    assert not bridge.waiting

@@ -11,8 +11,8 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.trace import TracerProvider
 
 from tests.support.waiting import LONG_S
+from torchelastic_otel._intake.bridge import Bridge
 from torchelastic_otel._intake.messages import RecordedEvent
-from torchelastic_otel._intake.queue import Bridge
 from torchelastic_otel._job.engine import Engine
 from torchelastic_otel._telemetry.providers import Providers
 

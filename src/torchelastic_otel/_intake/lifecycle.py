@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from .._runtime import collection
 from .._runtime.guard import logger
 from .._runtime.imports import importing
-from .queue import LOAD_S, Bridge
+from .bridge import LOAD_S, Bridge
 
 if TYPE_CHECKING:
     from .._telemetry.providers import Providers
@@ -64,9 +64,12 @@ def _hook_exit(made: Bridge) -> None:
         return
     if _hooked_exit:
         return
-    # Whoever imports it later than the exit below begins finds that it can no longer be imported.
-    import concurrent.futures.thread  # noqa: F401
-
+    try:
+        # Whoever imports it later than the exit below begins finds that it can no longer be imported.
+        import concurrent.futures.thread  # noqa: F401
+    except RuntimeError:  # that exit has begun
+        made.after_each = _at_exit
+        return
     atexit.register(_at_atexit)
     register = getattr(threading, "_register_atexit", None)
     if register is not None:

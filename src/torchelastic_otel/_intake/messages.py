@@ -5,8 +5,6 @@ A message is made in one go and never changed: what the host does next does not 
 
 from __future__ import annotations
 
-import contextlib
-import queue
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -108,13 +106,6 @@ Recorded = LoggedText | RecordedEvent | RecordedRendezvousEvent
 """What a program recorded."""
 
 Message = Recorded | AgentFact | Question | Flush
-
-
-def drain(queued: queue.SimpleQueue[T]) -> None:
-    """Forget what is queued."""
-    with contextlib.suppress(queue.Empty):
-        while True:
-            queued.get_nowait()
 
 
 def size_of(message: Recorded) -> int:
