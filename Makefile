@@ -14,7 +14,7 @@ $(1)/bin/python -m $(FAST) $(PYTEST_ARGS) $(NONE_IS_FINE)
 $(1)/bin/python -m $(SLOW) $(PYTEST_ARGS) $(NONE_IS_FINE)
 endef
 # Other Pythons than PYTHON: those of them that run.
-PYTHONS := $(foreach version,3.10 3.12 3.13,$(if $(shell python$(version) -c 1 2>&1),,python$(version)))
+PYTHONS := $(shell for python in python3.10 python3.12 python3.13; do $$python -c 1 >/dev/null 2>&1 && echo $$python; done)
 INPUTS := pyproject.toml $(wildcard requirements/*.txt)
 
 .DEFAULT_GOAL := help
@@ -106,7 +106,7 @@ clean: ## remove everything that was made
 .venv-torch-newest/.installed: PACKAGES = -r requirements/tools.txt -r requirements/otel.txt torch
 .venv-otel-oldest/.installed: PACKAGES = -r requirements/tools.txt -r requirements/otel-oldest.txt torch==2.13.0
 .venv-python3.%/.installed: PACKAGES = -r requirements/dev.txt
-.venv-python3.%/.installed: PYTHON = python3.$*
+.venv-python3.%/.installed: PYTHON = $(*:.venv-%=%)
 .venv-canary/.installed: PACKAGES = -r requirements/tools.txt -r requirements/newest.txt
 .venv-release/.installed: PACKAGES = -r requirements/release.txt
 
