@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from .. import _contract as c
+from .._runtime.clock import now
 from .._runtime.guard import note_internal_error, say_once
 from .._runtime.imports import importing
 from .._runtime.node_name import look_up_node_name, node_name_soon
@@ -246,7 +247,7 @@ class Bridge:
             if self._retired:
                 return
             try:
-                settled = engine.tick(time.time_ns())
+                settled = engine.tick(now())
                 if self._telemetry is not None:
                     self._telemetry.commit()
                     self._tell_dropped(self._telemetry)
@@ -335,11 +336,11 @@ class Bridge:
         if not isinstance(message, AgentFact):
             self._bytes = max(0, self._bytes - size_of(message))
         if isinstance(message, LoggedText):
-            engine.text(message.text, message.recorded_ns, message.thread, message.span)
+            engine.text(message.text, message.recorded, message.thread, message.span)
         elif isinstance(message, RecordedEvent):
-            engine.event(fields_of(message), message.recorded_ns, message.span)
+            engine.event(fields_of(message), message.recorded, message.span)
         elif isinstance(message, RecordedRendezvousEvent):
-            engine.rendezvous_event(message.fields, message.recorded_ns, message.thread)
+            engine.rendezvous_event(message.fields, message.recorded, message.thread)
         else:
             engine.fact(message.fact)
 
@@ -381,7 +382,7 @@ def _broken(engine: Engine, message: Message, error: Exception) -> None:
         note_internal_error("answering", error)
         return
     try:
-        engine.broken(shown(message), time.time_ns(), error)
+        engine.broken(shown(message), now(), error)
     except Exception as again:
         note_internal_error("recording a broken event", again)
 
