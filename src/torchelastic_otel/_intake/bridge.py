@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from .. import _contract as c
 from .._runtime import collection
+from .._runtime.clock import now
 from .._runtime.guard import note_internal_error, say_once
 from .._runtime.imports import importing
 from .._runtime.node_name import look_up_node_name, node_name_soon
@@ -226,7 +227,7 @@ class Bridge:
             if self._retired:
                 return
             try:
-                settled = engine.tick(time.time_ns())
+                settled = engine.tick(now())
                 collection.go_on_when_due()
                 if self._telemetry is not None:
                     self._telemetry.commit()
@@ -292,11 +293,11 @@ class Bridge:
             return
         self._said_all = False
         if isinstance(message, LoggedText):
-            engine.text(message.text, message.recorded_ns, message.thread, message.span)
+            engine.text(message.text, message.recorded, message.thread, message.span)
         elif isinstance(message, RecordedEvent):
-            engine.event(fields_of(message), message.recorded_ns, message.span)
+            engine.event(fields_of(message), message.recorded, message.span)
         elif isinstance(message, RecordedRendezvousEvent):
-            engine.rendezvous_event(message.fields, message.recorded_ns, message.thread)
+            engine.rendezvous_event(message.fields, message.recorded, message.thread)
         else:
             engine.fact(message.fact)
 
@@ -338,7 +339,7 @@ def _broken(engine: Engine, message: Message, error: Exception) -> None:
         note_internal_error("answering", error)
         return
     try:
-        engine.broken(shown(message), time.time_ns(), error)
+        engine.broken(shown(message), now(), error)
     except Exception as again:
         note_internal_error("recording a broken event", again)
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from .._job.engine import Engine
     from .._job.facts import Fact
+    from .._runtime.clock import Moment
 
 T = TypeVar("T")
 
@@ -23,11 +24,11 @@ T = TypeVar("T")
 class LoggedText:
     """What a logging handler was given: an event as JSON, or any other text.
 
-    Times here and below are nanoseconds since the epoch; ``span`` is the recording program's own.
+    ``span`` is the recording program's own.
     """
 
     text: str
-    recorded_ns: int
+    recorded: Moment
     thread: str | None
     span: SpanContext | None
 
@@ -40,7 +41,7 @@ class RecordedEvent:
     source: object
     timestamp: object
     metadata: object
-    recorded_ns: int
+    recorded: Moment
     span: SpanContext | None
 
 
@@ -49,7 +50,7 @@ class RecordedRendezvousEvent:
     """A rendezvous event by its fields, likewise."""
 
     fields: Mapping[str, object]
-    recorded_ns: int
+    recorded: Moment
     thread: str | None
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 import os
-import time
 from collections.abc import Callable
 from typing import Any
 
 from .._contract import OUTCOME_FAILED, OUTCOME_SUCCEEDED
 from .._intake.recording import submit_fact
+from .._runtime.clock import now
 from .._runtime.guard import guarded
 
 _AGENTS = ("SimpleElasticAgent", "LocalElasticAgent")
@@ -38,7 +38,7 @@ class Operations:
             from .._job import facts as f  # where torch is merely imported, nobody needs them
 
             # It can wait: one comes with each of the agent's looks at its workers.
-            submit_fact(f.Operation(self._job, time.time_ns(), operation, value / 1000, outcome), quiet=True)
+            submit_fact(f.Operation(self._job, now(), operation, value / 1000, outcome), quiet=True)
             return
         step, _, how = name.rpartition(".")
         if how in _OUTCOMES:
