@@ -90,7 +90,7 @@ def sent(collector: Collector, exporter: str) -> float:
 def test_nothing_comes_back(base: str, destinations: list[str], ports: Ports, tmp_path: Path) -> None:
     """Nobody but the collector itself listens anywhere: what a destination gets rid of, it has sent to it.
 
-    Only what has no default is set, to an address where nobody listens. The queue is where a user who is not root may write.
+    Only what has no default is set, to an address where nobody listens. The queue is in the home directory.
     """
     chosen = exporters(destinations)
     environ = {"HOME": str(tmp_path / "home")}
