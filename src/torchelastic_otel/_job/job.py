@@ -359,7 +359,7 @@ class Job:
         stopped = self._launcher.stop_signal is not None
         self._rendezvous.over(time_ns, Verdict(c.OUTCOME_TERMINATED if stopped else None, ""))
         self._generations.over(time_ns)
-        self._measures.end(self._group, time_ns, verdict and verdict.outcome)
+        self._measures.end(self._group, time_ns, verdict.outcome if verdict else None)
         if verdict is None:
             self.agent.end(time_ns)
             return
