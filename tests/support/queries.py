@@ -48,6 +48,7 @@ EXPECTED_EMPTY = {
     "rules/TorchelasticNoProgressAfterFailure": _NO_ALERT,
     "rules/TorchelasticRendezvousWaiting": _NO_ALERT,
     "rules/TorchelasticRendezvousWaiting/description": _NO_ALERT,
+    "rules/instance_run:torchelastic_launcher_open:last30m": "every launcher said that it ended",
     "rules/TorchelasticJobFailed": _NO_ALERT,
     "rules/TorchelasticJobFailed/description": _NO_ALERT,
     "rules/TorchelasticLauncherSilent": _NO_ALERT,
