@@ -110,7 +110,7 @@ clean: ## remove everything that was made
 # At a terminal pip shows what it downloads; elsewhere it is quiet, but for the demo, which is somebody's first sight.
 QUIET = $(if $(MAKE_TERMOUT),,--quiet)
 .venv-demo/.installed: QUIET =
-.venv-demo/.installed: NOTE = It downloads torch and OpenTelemetry: 0.3 GB with a CPU build of torch, several GB with CUDA, \
+.venv-demo/.installed: NOTE = It downloads torch and OpenTelemetry: 0.2 GB with a CPU build of torch, several GB with CUDA, \
 	which is what pip takes on Linux unless it finds a CPU build (CONTRIBUTING.md, "torch without CUDA").
 
 # Tomorrow's newest is another.
