@@ -25,8 +25,11 @@ help: ## list the targets
 	@grep -hE '^[a-z0-9. -]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | \
 	  awk -F'|' '{ printf "  make %-20s %s\n", $$1, $$2 }'
 
-demo: .venv/.installed ## run a job that crashes and recovers, and show its telemetry
-	@$(BIN)/python examples/demo.py
+# Who has the developers' environment needs no other one.
+DEMO := $(if $(wildcard .venv/.installed),.venv,.venv-demo)
+
+demo: $(DEMO)/.installed ## run a job that crashes and recovers, and show its telemetry
+	@$(DEMO)/bin/python examples/demo.py
 
 test: .venv/.installed ## all tests; those whose tools are absent are skipped and say so
 	$(call suite,.venv)
@@ -102,6 +105,7 @@ clean: ## remove everything that was made
 # Environments: each is made anew when a file that says what is in it has changed.
 
 .venv/.installed: PACKAGES = -r requirements/dev.txt
+.venv-demo/.installed: PACKAGES = -r requirements/demo.txt
 .venv-torch-2.8/.installed: PACKAGES = -r requirements/tools.txt -r requirements/otel.txt torch==2.8.0
 .venv-torch-newest/.installed: PACKAGES = -r requirements/tools.txt -r requirements/otel.txt torch
 .venv-otel-oldest/.installed: PACKAGES = -r requirements/tools.txt -r requirements/otel-oldest.txt torch==2.13.0
@@ -110,14 +114,21 @@ clean: ## remove everything that was made
 .venv-canary/.installed: PACKAGES = -r requirements/tools.txt -r requirements/newest.txt
 .venv-release/.installed: PACKAGES = -r requirements/release.txt
 
+# At a terminal pip shows what it downloads; elsewhere it is quiet, but for the demo, which is somebody's first sight.
+QUIET = $(if $(MAKE_TERMOUT),,--quiet)
+.venv-demo/.installed: QUIET =
+.venv-demo/.installed: NOTE = It downloads torch and OpenTelemetry: 0.2 GB with a CPU build of torch, several GB with CUDA, \
+	which is what pip takes on Linux unless it finds a CPU build (CONTRIBUTING.md, "torch without CUDA").
+
 # Tomorrow's newest is another.
 .venv-canary/.installed: always
 always:
 
 %/.installed: $(INPUTS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or later is needed: make PYTHON=…")'
-	@echo "Installing into $*: $(PACKAGES)"
+	@echo 'Installing into $*: $(PACKAGES)'
+	$(if $(NOTE),@echo '$(NOTE)')
 	@$(PYTHON) -m venv --clear $*
-	@$*/bin/python -m pip install --quiet --disable-pip-version-check $(PACKAGES)
+	@$*/bin/python -m pip install $(QUIET) --disable-pip-version-check $(PACKAGES)
 	@$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@

@@ -25,6 +25,7 @@ def test_every_counter_begins_at_zero() -> None:
     causes = set(world.points(c.METRIC_WORKER_FAILURES, c.FAILURE_CAUSE))
     assert causes == {"exit", "signal", "exception", "watchdog", "uninterruptible"}
     assert set(world.points(c.METRIC_RESTARTS, CAUSE)) == {"worker_failure", "membership_change"}
+    assert world.points(c.METRIC_LAUNCHERS_ENDED, c.OUTCOME) == {"succeeded": 0, "failed": 0, "terminated": 0}
 
 
 def test_each_measurement_says_its_run_id_and_nothing_of_rank_or_host() -> None:
@@ -90,6 +91,35 @@ def test_a_job_that_fails_for_good() -> None:
     assert sum(failures.values()) == 1
     assert world.points(c.METRIC_DOWNTIME, CAUSE)["worker_failure"] == 3
     assert world.points(c.METRIC_WORKER_ACTIVE) == {None: 0}
+
+
+@pytest.mark.parametrize("outcome", ["succeeded", "failed", "terminated"])
+def test_a_launcher_that_ends_says_so_once(outcome: str) -> None:
+    """By its outcome, in its span's context, and not before it ends."""
+    world = running(max_restarts=0)
+    assert world.metric(c.METRIC_LAUNCHERS_ENDED) == 0
+    if outcome == "terminated":
+        world.signalled(10)
+    elif outcome == "failed":
+        world.die(10, {0: 3}, stopped={1: -15})
+        assert world.metric(c.METRIC_LAUNCHERS_ENDED) == 0
+        world.end(12, "FAILED")
+    else:
+        world.succeed(10)
+    world.engine.close(None)
+    counted = world.points(c.METRIC_LAUNCHERS_ENDED, c.OUTCOME)
+    assert {value: count for value, count in counted.items() if count} == {outcome: 1}
+    agent = world.one(AGENT).context
+    (series,) = [found for found in world.series(c.METRIC_LAUNCHERS_ENDED) if found.value]
+    assert [span for span in series.spans if span is not None] == [agent]
+
+
+def test_an_end_of_which_nobody_knows_how_it_came_has_no_outcome() -> None:
+    """The launcher has ended all the same."""
+    world = running()
+    world.engine.close(None)
+    counted = world.points(c.METRIC_LAUNCHERS_ENDED, c.OUTCOME)
+    assert {value: count for value, count in counted.items() if count} == {None: 1}
 
 
 def test_a_launcher_that_is_told_to_stop() -> None:

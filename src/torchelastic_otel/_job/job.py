@@ -361,7 +361,7 @@ class Job:
         stopped = self._launcher.stop_signal is not None
         self._rendezvous.over(moment, Verdict(c.OUTCOME_TERMINATED if stopped else None, ""))
         self._generations.over(moment)
-        self._measures.end(self._group, moment)
+        self._measures.end(self._group, moment, verdict.outcome if verdict else None)
         if verdict is None:
             self.agent.end(moment)
             return

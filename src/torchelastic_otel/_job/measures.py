@@ -80,6 +80,8 @@ class JobMeasures:
         for source, states in _STATES.items():
             for state in states:
                 self._take(c.METRIC_EVENTS, 0, {c.EVENT: c.TORCH_EVENT_PREFIX + state, c.SOURCE: source})
+        for outcome in (c.OUTCOME_SUCCEEDED, c.OUTCOME_FAILED, c.OUTCOME_TERMINATED):
+            self._take(c.METRIC_LAUNCHERS_ENDED, 0, {c.OUTCOME: outcome})
         self._take(c.METRIC_UPTIME, 0, {})
         self._take(c.METRIC_RENDEZVOUS_WAITING, 0, {})
 
@@ -186,11 +188,12 @@ class JobMeasures:
         """The agent's run is over: what is left of the job's time is told by its end, which may come late."""
         self._running = False
 
-    def end(self, group: Group | None, moment: Moment) -> None:
-        """The job is over on this node."""
+    def end(self, group: Group | None, moment: Moment, outcome: str | None) -> None:
+        """The job is over on this node, with this outcome if it is known."""
         self.follow(group, moment)
         self._account(moment)
         self._take_gauges(moment)
+        self._take(c.METRIC_LAUNCHERS_ENDED, 1, {c.OUTCOME: outcome}, self._span)
         self._running = False
 
     def _down(self, moment: Moment, cause: str | None) -> None:
