@@ -7,6 +7,8 @@ import queue
 import sys
 import threading
 from collections.abc import Callable
+from contextvars import ContextVar
+from types import BuiltinFunctionType
 from typing import TypeVar
 
 from .guard import note_internal_error
@@ -20,15 +22,33 @@ _NO_LATE_THREADS = sys.version_info[:2] == (3, 12)
 _SPARES = 6
 
 
-class _Thread(threading.local):
-    own = False
+_own: ContextVar[bool] = ContextVar("torchelastic_otel_own_thread", default=False)
+
+
+class _Thread:
+    @property
+    def own(self) -> bool:
+        return _own.get()
+
+    @own.setter
+    def own(self, own: bool) -> None:
+        _own.set(own)
 
 
 this_thread = _Thread()
 """``this_thread.own`` is true on the bridge's own threads: what they log never becomes telemetry.
 
+A context variable, since gevent's threads, which it may begin to use at any time, share one ``threading.local``.
 Not a set of thread identities: the system gives that of a thread which has ended to the next one.
 """
+
+
+def threads_are_real() -> bool:
+    """Tell whether threads run beside each other: gevent and eventlet make them take turns.
+
+    Where they do, a thread that waits for anything but what they have replaced stops the whole program.
+    """
+    return isinstance(_thread.start_new_thread, BuiltinFunctionType)
 
 
 def loaded(load: Callable[[], T], what: str) -> T | None:
