@@ -1,6 +1,7 @@
 """Writes prometheus-rule.yaml from torchelastic.rules.yaml.
 
-``python collector-config/prometheus/prometheus_rule.py`` renews it. With ``--check`` it writes nothing, and exits with 1 where the two differ.
+``python collector-config/prometheus/prometheus_rule.py`` renews it.
+With ``--check`` it writes nothing, and exits with 1 where the two differ.
 """
 
 from __future__ import annotations
@@ -14,8 +15,7 @@ RULES: Final = Path(__file__).with_name("torchelastic.rules.yaml")
 OBJECT: Final = Path(__file__).with_name("prometheus-rule.yaml")
 HEAD: Final = """\
 # torchelastic.rules.yaml for the Prometheus operator; `make generate` writes it. Your Prometheus takes it if
-# the label is one that its ruleSelector asks for: "release: NAME" where kube-prometheus-stack was installed as
-# NAME.
+# the label is one that its ruleSelector asks for: "release: NAME" where kube-prometheus-stack has that name.
 apiVersion: monitoring.coreos.com/v1
 kind: PrometheusRule
 metadata:
