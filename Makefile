@@ -48,9 +48,10 @@ lint: .venv/.installed ## style and strict types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-generate: .venv/.installed ## renew the tables of the documents and the dashboards
+generate: .venv/.installed ## renew the tables of the documents, the dashboards, and the operator's rules
 	$(BIN)/python docs/reference.py
 	$(BIN)/python collector-config/grafana/dashboards.py
+	$(BIN)/python collector-config/prometheus/prometheus_rule.py
 
 format: .venv/.installed ## format the code, and mend what can be mended
 	$(BIN)/ruff check --fix .

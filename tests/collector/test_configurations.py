@@ -118,10 +118,10 @@ def test_the_readmes_commands_start(text: str, tls: dict[str, str], tmp_path: Pa
 
 
 def test_every_command_of_the_readme_is_tried() -> None:
-    """By a test of this file, of the delivery, of the compose files or of the manifests."""
+    """By a test of this file, of the delivery, of the compose files, of the manifests, or of monitoring."""
     kinds = [" ".join(marks) for marks, _ in README_BLOCKS]
     assert sorted(set(kinds)) == [
-        "compose", "kubernetes", "openssl", "otelcol", "otelcol agent", "otelcol gateway",
+        "compose", "kubernetes", "monitoring", "openssl", "otelcol", "otelcol agent", "otelcol gateway",
         "torchrun collector", "torchrun grafana", "torchrun jaeger",
     ]  # fmt: skip
     assert len(TO_START) == 6
