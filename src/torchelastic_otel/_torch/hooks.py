@@ -15,6 +15,7 @@ from types import FrameType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from .._contract import DESTINATION
+from .._runtime.frames import caller_of_this
 from .._runtime.guard import guarded, let_pass
 from . import destination
 from .current import current
@@ -108,7 +109,7 @@ class TorchHooks:
         def get_rendezvous_handler(*args: Any, **kwargs: Any) -> RendezvousHandler:
             begun: list[JobHooks] = []
             params = args[0] if args else kwargs.get("params")
-            guarded(self._begin_if_wanted, sys._getframe(1), params, begun)
+            guarded(self._begin_if_wanted, caller_of_this(), params, begun)
             try:
                 handler = original(*args, **kwargs)
             except BaseException as error:
@@ -165,9 +166,9 @@ class TorchHooks:
     def _wants(self, event_log_handler: object) -> bool:
         return event_log_handler == DESTINATION or self._every_job
 
-    def _begin_if_wanted(self, frame: FrameType, params: object, begun: list[JobHooks]) -> None:
+    def _begin_if_wanted(self, frame: FrameType | None, params: object, begun: list[JobHooks]) -> None:
         """Put the job that torch's launcher is about to run into ``begun``, if it asks for ``otel``."""
-        if not is_launch(frame):
+        if frame is None or not is_launch(frame):
             return  # an agent built by hand tells when it is made
         wanted = asked_for(frame)
         if not self._wants(wanted):
