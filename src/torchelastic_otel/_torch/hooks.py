@@ -15,13 +15,14 @@ from types import FrameType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from .._contract import DESTINATION
+from .._job.torch_words import SIGNAL_EXCEPTION
 from .._runtime.frames import caller_of_this
 from .._runtime.guard import guarded, let_pass
 from . import destination
 from .current import current
 from .fit import fits
 from .launcher_signals import is_signal
-from .names import AGENT, EVENTS, METRICS, REGISTRY
+from .names import AGENT, AGENT_API, EVENTS, METRICS, REGISTRY
 from .patches import Patches
 from .torchrun import asked_for, is_launch
 
@@ -128,6 +129,7 @@ class TorchHooks:
         fits(f"{AGENT}.LocalElasticAgent", self._hook_agent_class, module)
         self._starts_are_seen = fits(f"{AGENT}.start_processes", self._hook_start_processes, module)
         fits(f"{METRICS}.put_metric", self._hook_metrics)
+        fits(f"{AGENT_API}.{SIGNAL_EXCEPTION}", getattr, sys.modules[AGENT_API], SIGNAL_EXCEPTION)
 
     def _hook_agent_class(self, module: AgentModule) -> None:
         agent_class = module.LocalElasticAgent
