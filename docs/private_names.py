@@ -189,21 +189,21 @@ PRIVATE_NAMES: tuple[PrivateName, ...] = (
         "logger `torchelastic-events-*`",
         words(EVENTS, "torchelastic-events-"),
         "_torch.names",
-        "Jobs with another destination are told by the hooks alone, without torch's events",
+        "A job with another destination is told by the hooks alone, without torch's events",
     ),
     PrivateName(
         "torch",
         "dynamic_rendezvous.construct_and_record_rdzv_event",
         attribute(DYNAMIC, "construct_and_record_rdzv_event"),
         "_torch.destination",
-        "Rendezvous events cost the agent what torch's own take: three walks through the stack each",
+        "Each rendezvous event costs the agent what torch's own does: two or three walks through the stack",
     ),
     PrivateName(
         "torch",
         "dynamic_rendezvous.get_method_name",
         attribute(DYNAMIC, "get_method_name"),
         "_torch.destination",
-        "Likewise",
+        "Each rendezvous event costs the agent one walk through the stack",
     ),
     PrivateName(
         "torch",
@@ -217,8 +217,8 @@ PRIVATE_NAMES: tuple[PrivateName, ...] = (
         "frame `launch_agent`, local `config`",
         local(LAUNCHER, "launch_agent", "config"),
         "_torch.torchrun _torch.reading",
-        "The job begins when its agent is made; a store that fails is told by torch alone. "
-        "Hooks alone know what was asked for, so nothing is lost of a job that runs",
+        "The job begins when its agent is made, whose specification says the same; a store that fails is "
+        "told by torch alone",
     ),
     PrivateName(
         "torch",
@@ -373,7 +373,7 @@ PRIVATE_NAMES: tuple[PrivateName, ...] = (
     ),
     PrivateName(
         "torch",
-        'the texts "&lt;NONE&gt;" of failures without an error file',
+        'the text "&lt;NONE&gt;" of failures without an error file',
         words(f"{ELASTIC}.multiprocessing.errors", "<NONE>"),
         "_job.torch_words",
         "The placeholder is shown as a path",
@@ -401,7 +401,7 @@ PRIVATE_NAMES: tuple[PrivateName, ...] = (
     ),
     PrivateName(
         "OpenTelemetry",
-        "the packages _logs, sdk._logs",
+        "packages `_logs`, `sdk._logs`",
         lambda: (
             attribute("opentelemetry._logs", "SeverityNumber")()
             and attribute("opentelemetry._logs", "LogRecord")()
@@ -489,7 +489,7 @@ PRIVATE_NAMES: tuple[PrivateName, ...] = (
     ),
     PrivateName(
         "CPython",
-        "sys._current_frames, frames of importlib._bootstrap",
+        "`sys._current_frames`, frames of `importlib._bootstrap`",
         lambda: (
             attribute("sys", "_current_frames")()
             and getattr(importlib, "_bootstrap")._find_and_load.__code__.co_filename  # noqa: B009  # unknown to mypy

@@ -99,7 +99,7 @@ CASES = (
             'the texts "has joined round …", "attempts to join the next round"',
             "thread `RendezvousKeepAliveTimer`, method `_keep_alive`",
             'the text "kill worker process"',
-            'the texts "&lt;NONE&gt;" of failures without an error file',
+            'the text "&lt;NONE&gt;" of failures without an error file',
         ),
         (
             ("torch.distributed.elastic.metrics.api", ".duration.ms", ".took.ms"),
@@ -124,7 +124,7 @@ CASES = (
         said="opentelemetry.context._SUPPRESS_INSTRUMENTATION_KEY is gone",
     ),
     Without(
-        ("the packages _logs, sdk._logs",),
+        ("packages `_logs`, `sdk._logs`",),
         program="""
         import sys
         sys.modules["opentelemetry._logs"] = sys.modules["opentelemetry.sdk._logs"] = None
@@ -183,7 +183,7 @@ CASES = (
         records=frozenset(),
     ),
     Without(
-        ("threading._register_atexit", "sys._current_frames, frames of importlib._bootstrap"),
+        ("threading._register_atexit", "`sys._current_frames`, frames of `importlib._bootstrap`"),
         program="""
         import concurrent.futures.thread, sys, threading
         del threading._register_atexit, sys._current_frames
