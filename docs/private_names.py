@@ -503,7 +503,7 @@ PRIVATE_NAMES: tuple[PrivateName, ...] = (
         "re._parser",
         lambda: _module("re._parser" if sys.version_info >= (3, 11) else "sre_parse") is not None,
         "_config.patterns",
-        f"{_SAID}: `TORCHELASTIC_OTEL_REDACT` takes an expression only if `google-re2` runs it",
+        f"{_SAID}: `TORCHELASTIC_OTEL_REDACT` hides all texts, unless `google-re2` runs the expression",
     ),
 )
 

@@ -82,9 +82,11 @@ CASES = (
     renamed("SimpleElasticAgent._restart_workers", "_restart_workers"),
     renamed("SimpleElasticAgent._shutdown", "_shutdown", modules="torch.distributed.elastic.agent.*"),
     renamed("SimpleElasticAgent._exit_barrier", "_exit_barrier"),
-    renamed("SubprocessContext.subprocess_handlers", "subprocess_handlers", launch="launch_script"),
+    renamed(
+        "SubprocessContext.subprocess_handlers", "subprocess_handlers", launch="launch_script", records=OWN
+    ),
     renamed("SubprocessContext._running_local_ranks", "_running_local_ranks", launch="launch_script"),
-    renamed("MultiprocessContext._pc", "_pc"),
+    renamed("MultiprocessContext._pc", "_pc", records=OWN),
     renamed("PContext.error_files, .stdouts, .stderrs", "stdouts"),
     renamed("DynamicRendezvousHandler._state_holder", "_state_holder"),
     renamed("DynamicRendezvousHandler._this_node", "_this_node"),
@@ -197,6 +199,7 @@ CASES = (
         """,
         env={"TORCHELASTIC_OTEL_REDACT": "secret"},
         said="TORCHELASTIC_OTEL_REDACT",
+        spans={"[redacted]": sum(ONE_JOB.values())},
         records=frozenset(),
     ),
 )
