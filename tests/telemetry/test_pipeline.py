@@ -17,6 +17,7 @@ from torchelastic_otel import events
 
 for number in range({count}):
     events.record(events.Event("step", events.EventSource.WORKER, metadata={metadata}), "otel")
+torchelastic_otel.flush(60)  # Python 3.12 makes no exporters any more once it is ending
 {more}
 """
 
