@@ -8,7 +8,7 @@ from tests.support.floods import killed_beside_work, storm
 from tests.support.node import DEAD
 
 MOST_TAKEN = 512
-"""Events that the bridge has in its hands at most when a process ends without waiting for it."""
+"""Events that the bridge has in its hands at most when a process ends before they are kept."""
 
 
 def test_events_of_many_threads_all_arrive_once(tmp_path: Path) -> None:
@@ -34,7 +34,9 @@ def test_what_a_short_end_leaves_is_kept_or_said_to_be_lost(tmp_path: Path) -> N
     variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": DEAD, "TORCHELASTIC_OTEL_EXIT_TIMEOUT": "0.1"}
     flood = storm(tmp_path, threads=2, each=40_000, variables=variables)
     assert (flood.recorded, flood.delivered) == (80_000, 0)
-    assert abs(flood.recorded - flood.kept - flood.lost) <= MOST_TAKEN, flood
+    # Its thread goes on until the last moment, so that more may be kept than the last words know.
+    assert flood.recorded - flood.kept - flood.lost <= MOST_TAKEN, flood
+    assert flood.kept_said <= flood.kept
 
 
 def test_what_is_recorded_beside_busy_threads_outlives_the_process(tmp_path: Path) -> None:
