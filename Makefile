@@ -3,7 +3,8 @@
 PYTHON ?= python3
 
 BIN := .venv/bin
-SITE = $(wildcard .venv/lib/python*/site-packages)
+# Where an environment's packages are
+SITE = $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 # Those that start no job two at a time, then those that do one by one: a job keeps the machine busy by itself.
 # That PYTEST_ARGS selects none of one kind (pytest's 5) is no failure.
 FAST := pytest -n 2 --dist loadfile -m "not e2e"
@@ -37,7 +38,7 @@ test-fast: .venv/.installed ## the tests that start no job
 # them as users do. Then some jobs run with launchers measured, and nobody looks at how those end.
 coverage: .venv/.installed ## all tests, and which lines they go through
 	$(BIN)/coverage erase
-	echo $(CURDIR)/tests/support/coverage > $(SITE)/a0_raw_threads.pth
+	echo $(CURDIR)/tests/support/coverage > "$(SITE)/a0_raw_threads.pth"
 	$(BIN)/coverage run -m $(FAST) $(PYTEST_ARGS) $(NONE_IS_FINE)
 	$(BIN)/coverage run -m $(SLOW) $(PYTEST_ARGS) $(NONE_IS_FINE)
 	$(BIN)/coverage run -m tests.support.scenarios.measured
