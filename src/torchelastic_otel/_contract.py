@@ -252,6 +252,7 @@ METRIC_WORKER_ACTIVE: Final = "torchelastic.worker.active"
 METRIC_WORLD_SIZE: Final = "torchelastic.group.world_size"
 METRIC_UPTIME: Final = "torchelastic.worker_group.uptime"
 METRIC_DOWNTIME: Final = "torchelastic.worker_group.downtime"
+METRIC_LAUNCHERS_ENDED: Final = "torchelastic.launchers.ended"
 METRIC_EXIT_BARRIER_DURATION: Final = "torchelastic.exit_barrier.duration"
 METRIC_HEARTBEATS: Final = "torchelastic.rendezvous.heartbeats"
 METRIC_EVENTS: Final = "torchelastic.events"
@@ -316,6 +317,12 @@ INSTRUMENTS: Final[dict[str, Instrument]] = {
         "s",
         "Time in which they did not, from the first rendezvous to the launcher's end, by cause",
         (RESTART_CAUSE,),
+    ),
+    METRIC_LAUNCHERS_ENDED: Instrument(
+        COUNTER,
+        "{launcher}",
+        "Launchers that ended, by the job's outcome on their node; without one where it is not known",
+        (OUTCOME,),
     ),
     METRIC_EXIT_BARRIER_DURATION: Instrument(
         HISTOGRAM, "s", "How long the agent waited for the other nodes at the end"

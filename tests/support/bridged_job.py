@@ -14,7 +14,6 @@ import json
 import logging
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,6 +25,7 @@ from tests.support.recording import environment_of
 from torchelastic_otel import attach_worker_context, events
 from torchelastic_otel._intake.recording import otel_handler, submit_fact
 from torchelastic_otel._job import facts as f
+from torchelastic_otel._runtime.clock import now
 
 RUN_ID = "told"
 OWN_EVENT = "checkpoint saved"
@@ -53,7 +53,7 @@ def _torchs(event: Mapping[str, Any]) -> None:
 
 def _tell(kind: type[f.Fact], /, *args: Any, **fields: Any) -> None:
     """Tell what the agent has just done, as the hooks do."""
-    submit_fact(kind(1, time.time_ns(), *args, **fields))
+    submit_fact(kind(1, now(), *args, **fields))
 
 
 def _generation(number: int) -> None:

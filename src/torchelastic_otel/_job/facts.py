@@ -1,22 +1,24 @@
 """What the agent does, as seen by the hooks: the facts that torch's events leave out.
 
 The hooks (``_torch``) put these on the queue, the job's state machine (``_job``) reads them. They hold plain
-values only, never an object of torch. Times are nanoseconds since the epoch.
+values only, never an object of torch. What happens in this process has a moment by both clocks; times from
+outside, such as a file's, are nanoseconds since the epoch.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from .._runtime.clock import Moment
 from .identity import TraceIdentity
 
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """Something that the agent of the job ``job`` did at ``time_ns``."""
+    """Something that the agent of the job ``job`` did at ``moment``."""
 
     job: int
-    time_ns: int
+    moment: Moment
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,13 +152,13 @@ class WorkerExit:
 class WorkersExited(Fact):
     """Local workers that ended by themselves, before the agent began to stop any.
 
-    ``alive_ns`` is when they were last seen alive, 0 where nobody looked before. ``raised`` has the error
+    ``alive`` is when they were last seen alive, None where nobody looked before. ``raised`` has the error
     files, by local rank, of workers that have raised and still run.
     """
 
     exits: list[WorkerExit]
     oom_kills: int | None = None
-    alive_ns: int = 0
+    alive: Moment | None = None
     raised: dict[int, WorkerError] = field(default_factory=dict)
 
 
@@ -190,9 +192,9 @@ class RestartStarted(Fact):
 
 @dataclass(frozen=True, slots=True)
 class ExitBarrier(Fact):
-    """The wait for the other nodes at the end took from ``time_ns`` to ``end_ns``."""
+    """The wait for the other nodes at the end took from ``moment`` to ``left``."""
 
-    end_ns: int
+    left: Moment
 
 
 @dataclass(frozen=True, slots=True)

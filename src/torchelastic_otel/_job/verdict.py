@@ -6,13 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .. import _contract as c
+from .._runtime.clock import Moment
 from .._values import Attributes, AttributeValue, present
 from . import sentences
 from . import torch_words as words
-from .evidence import Interval, at, written
-from .exceptions import error_file_time, exception_from_error_file
+from .evidence import Interval, at, within_second, written
+from .exceptions import error_file_second, exception_from_error_file
 from .facts import Raised, RendezvousView, WorkerError, WorkerExit
 from .translate import error_type
+
+_SECOND_NS = 1_000_000_000
 
 
 @dataclass(slots=True)
@@ -64,11 +67,21 @@ def own_death(
     if killed:
         attributes[c.FAILURE_OOM_KILL] = bool(oom_kills)
     sentence = sentences.death(attributes, exit_.exit_code, out_of_memory=killed and bool(oom_kills))
-    return Failure(attributes, sentence, seen if exit_.error is None else error_written(exit_.error, seen))
+    when = seen if exit_.error is None else error_written(exit_.error, seen, seen.earliest)
+    return Failure(attributes, sentence, when)
 
 
-def raised_death(identity: Mapping[str, AttributeValue], error: WorkerError, seen_ns: int) -> Failure:
-    """Describe the death of a worker that has raised, and whose process has not ended yet."""
+def raised_death(
+    identity: Mapping[str, AttributeValue], error: WorkerError, seen: Moment, before: Moment
+) -> Failure:
+    """Describe the death of a worker that has raised, and whose process has not ended yet.
+
+    Args:
+        identity: as in ``own_death``.
+        error: what it raised.
+        seen: when the agent saw that.
+        before: when it looked before.
+    """
     attributes: Attributes = {**identity, **exception_from_error_file(error.json)}
     attributes[c.FAILURE_CAUSE] = c.CAUSE_EXCEPTION
     attributes[c.ERROR_TYPE] = error_type(attributes)
@@ -76,7 +89,7 @@ def raised_death(identity: Mapping[str, AttributeValue], error: WorkerError, see
         attributes[c.FAILURE_PEER_LOST] = True
     attributes[c.FAILURE_ERROR_FILE] = error.file
     sentence = sentences.death(attributes, None, out_of_memory=False)
-    return Failure(attributes, sentence, error_written(error, at(seen_ns)))
+    return Failure(attributes, sentence, error_written(error, at(seen), before))
 
 
 def with_exit(raised: Failure, exit_: WorkerExit) -> Failure:
@@ -87,44 +100,49 @@ def with_exit(raised: Failure, exit_: WorkerExit) -> Failure:
     return Failure({**raised.attributes, **code, **_outputs(exit_)}, raised.sentence, raised.when)
 
 
-def raised_before(exit_: WorkerExit, stopping_ns: int) -> bool:
+def raised_before(exit_: WorkerExit, stopping: Moment | None, stopped: Moment) -> bool:
     """Tell whether a worker had certainly raised before its agent began to stop it: it died of that."""
-    if exit_.error is None or not stopping_ns:
+    if exit_.error is None or stopping is None:
         return False
-    return error_written(exit_.error, at(exit_.error.written_ns or 0)).latest_ns <= stopping_ns
+    return error_written(exit_.error, at(stopped), stopping).latest <= stopping
 
 
-def error_written(error: WorkerError, seen: Interval) -> Interval:
+def error_written(error: WorkerError, seen: Interval, before: Moment) -> Interval:
     """Return when an error file was written, ``seen`` at the latest.
 
     Its time counts where it fits the whole second that the worker noted in it: a file server's clock may be
-    another one, or know whole seconds alone.
+    another one, or know whole seconds alone. Neither counts where the wall clock was set since ``before``:
+    nobody knows whether they were told before or after that.
     """
-    noted = error_file_time(error.json)
-    if error.written_ns is not None and error.written_ns % 1_000_000_000:
-        when = written(error.written_ns)
-        fits = noted is None or noted.earliest_ns <= when.told_ns <= noted.latest_ns
-        if fits and when.told_ns <= seen.latest_ns:
+    look = seen.latest
+    if look.set_since(before):
+        return seen
+    second = error_file_second(error.json)
+    noted = None if second is None else within_second(look.at_wall(second * _SECOND_NS))
+    if error.written_ns is not None and error.written_ns % _SECOND_NS:
+        when = written(look.at_wall(error.written_ns))
+        fits = noted is None or noted.earliest <= when.told <= noted.latest
+        if fits and when.told <= look:
             return when
-    return seen if noted is None or noted.earliest_ns > seen.latest_ns else noted
+    return seen if noted is None or noted.earliest > look else noted
 
 
-def collateral_death(identity: Mapping[str, AttributeValue], exit_: WorkerExit, time_ns: int) -> Failure:
+def collateral_death(identity: Mapping[str, AttributeValue], exit_: WorkerExit, moment: Moment) -> Failure:
     """Describe the end of a worker that its agent stopped because of another one's death."""
     attributes = {**_death(identity, exit_), c.COLLATERAL: True}
     sentence = sentences.collateral_death(attributes, exit_.exit_code)
-    return Failure(attributes, sentence, at(time_ns), collateral=True)
+    return Failure(attributes, sentence, at(moment), collateral=True)
 
 
-def stuck(identity: Mapping[str, AttributeValue], time_ns: int) -> Failure:
+def stuck(identity: Mapping[str, AttributeValue], moment: Moment) -> Failure:
     """Describe a worker in uninterruptible sleep: it has not ended, and the group fails of it."""
     attributes: Attributes = {**identity, c.FAILURE_CAUSE: c.CAUSE_UNINTERRUPTIBLE}
     attributes[c.ERROR_TYPE] = c.CAUSE_UNINTERRUPTIBLE
-    return Failure(attributes, sentences.stuck(attributes), at(time_ns))
+    return Failure(attributes, sentences.stuck(attributes), at(moment))
 
 
 def killed_by_watchdog(
-    identity: Mapping[str, AttributeValue], event: Mapping[str, AttributeValue], time_ns: int
+    identity: Mapping[str, AttributeValue], event: Mapping[str, AttributeValue], moment: Moment
 ) -> Failure:
     """Describe a worker whose scope expired; ``event`` are the attributes of the watchdog's event."""
     watchdog = {name: value for name, value in event.items() if name.startswith(c.WATCHDOG_PREFIX)}
@@ -133,7 +151,7 @@ def killed_by_watchdog(
     if number.isdecimal():
         attributes[c.WORKER_SIGNAL] = attributes[c.ERROR_TYPE] = sentences.signal_name(int(number))
     sentence = sentences.killed_by_watchdog(attributes, watchdog.get(c.WATCHDOG_PREFIX + "scope_id"))
-    return Failure({**attributes, **watchdog}, sentence, at(time_ns))
+    return Failure({**attributes, **watchdog}, sentence, at(moment))
 
 
 def _death(identity: Mapping[str, AttributeValue], exit_: WorkerExit) -> Attributes:
@@ -196,7 +214,9 @@ def group_sentence(first: Sequence[Failure], culprits: Sequence[Failure]) -> str
     """Tell a generation's failure: by those who may have been first, else by all that died."""
     if culprits and not first:
         return sentences.peers_lost([failure.sentence for failure in culprits])
-    return sentences.first_deaths([failure.sentence for failure in first])
+    return sentences.first_deaths(
+        [failure.sentence for failure in first], {failure.when.source for failure in first}
+    )
 
 
 # The rendezvous
