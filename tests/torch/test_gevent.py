@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -54,6 +55,30 @@ def test_a_program_with_events_ends(
     run(tmp_path / "main.py", f"{ORDERS[order]}{RECORD}\nrecord(1)\n", receiver, protocol)
     assert (len(receiver.spans), len(receiver.logs)) == (1, 1)
     assert receiver.metrics
+
+
+@pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
+def test_a_program_whose_backend_hangs_ends(protocol: str) -> None:
+    """Its threads take turns: none of ours may wait for an answer without letting others run."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        variables = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{silent.getsockname()[1]}",
+            "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
+            "TORCHELASTIC_OTEL_EXIT_TIMEOUT": "0.5",
+        }
+        # Long enough for the first attempt to be under way.
+        source = f"{ORDERS['before ours']}{RECORD}\nrecord(1)\ntorchelastic_otel.flush(2)\n"
+        done = subprocess.run(
+            [sys.executable, "-c", source],
+            env=environment_of(variables),
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+    assert done.returncode == 0
+    assert "could not be delivered" in done.stderr
+    assert "internal error" not in done.stderr
 
 
 @pytest.mark.parametrize("order", ORDERS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Protocol, cast
@@ -11,6 +12,7 @@ from urllib.parse import urlsplit
 from .._config.environment import Signal
 from .._config.otlp import OtlpTarget
 from .._runtime.imports import import_module
+from .._runtime.own_thread import threads_are_real
 from .answer import Answer, Responses, one_line, refused_by_grpc
 from .attempt import OneAttempt, redactor_of, user_agent
 from .credentials import channel_credentials
@@ -53,6 +55,9 @@ class GrpcSender(OneAttempt):
     def __init__(self, signal: Signal, target: OtlpTarget) -> None:
         super().__init__(redactor_of(target))
         grpc = import_module("grpc")
+        if "gevent" in sys.modules and not threads_are_real():
+            # Else gRPC's waiting threads, which take turns with the program's, stop it.
+            import_module("grpc.experimental.gevent").init_gevent()
         package, name = service_names(signal)
         self._method = f"/{package}.{name}Service/Export"
         self._responses = Responses(signal, self._redact)

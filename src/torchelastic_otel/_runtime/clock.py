@@ -36,12 +36,15 @@ class Moment(NamedTuple):
         return self.later(wall_ns - self.wall_ns)
 
     def wall_at(self, moment: Moment) -> int:
-        """Return the wall time of ``moment`` as if nobody had set the clock in between."""
-        return self.wall_ns + moment.monotonic_ns - self.monotonic_ns
+        """Return the wall time of ``moment``, as if nobody had set the clock in between."""
+        if moment.set_since(self):
+            return self.wall_ns + moment.monotonic_ns - self.monotonic_ns
+        return moment.wall_ns
 
     def set_since(self, earlier: Moment) -> bool:
         """Tell whether somebody set the wall clock between ``earlier`` and this moment."""
-        return abs(self.wall_ns - earlier.wall_at(self)) > _SET_NS
+        passed_ns = self.monotonic_ns - earlier.monotonic_ns
+        return abs(self.wall_ns - earlier.wall_ns - passed_ns) > _SET_NS
 
 
 def now() -> Moment:
