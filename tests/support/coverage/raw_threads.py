@@ -10,6 +10,7 @@ import _thread
 import sys
 import threading
 from collections.abc import Callable
+from types import MethodType
 from typing import Any
 
 
@@ -20,6 +21,9 @@ def coverage_init(registry: object, options: object) -> None:
     start = _thread.start_new_thread
 
     def start_traced(function: Callable[..., object], arguments: Any, *more: Any) -> int:
+        if not isinstance(function, MethodType):
+            return start(function, arguments, *more)  # a test's: one more frame would be its caller
+
         def traced(*given: Any, **named: Any) -> object:
             sys.settrace(threading.gettrace())
             return function(*given, **named)
