@@ -30,16 +30,18 @@ ROOMS = (
     "_runtime",
     "_doctor",
     "_commands",
+    "_worker",
 )
 MAY_IMPORT: dict[str, set[str]] = {
     GROUND: set(),
+    "_worker": set(),
     "_runtime": {GROUND},
     "_config": {GROUND, "_runtime"},
     "_job": {GROUND, "_runtime", "_config"},
     "_delivery": {GROUND, "_runtime", "_config"},
     "_telemetry": {GROUND, "_runtime", "_config", "_job", "_delivery"},
     "_intake": {GROUND, "_runtime", "_config", "_job", "_telemetry"},
-    "_torch": {GROUND, "_runtime", "_config", "_job", "_intake"},
+    "_torch": {GROUND, "_runtime", "_config", "_job", "_intake", "_worker"},
     "_doctor": {GROUND, "_runtime", "_config", "_delivery", "_telemetry"},
     "_commands": {GROUND, "_runtime", "_config", "_delivery"},
     DOORS: {GROUND, *ROOMS},
@@ -192,6 +194,18 @@ def test_other_packages_are_on_the_list() -> None:
         f"{each.where}: {each.module} imports {each.target}"
         for each in IMPORTS
         if each.target not in MODULES and each.target and each.target.partition(".")[0] not in known
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_what_runs_in_workers_needs_the_standard_library_alone() -> None:
+    """A worker's start pays for each import, and its Python need not have this package or any other."""
+    wrong = [
+        f"{each.where}: {each.module} imports {each.target}"
+        for each in IMPORTS
+        if room_of(each.module) == "_worker"
+        and room_of(each.target) != "_worker"
+        and each.target.partition(".")[0] not in sys.stdlib_module_names
     ]
     assert not wrong, "\n".join(wrong)
 

@@ -207,6 +207,9 @@ PROVED_BY: dict[Variable[Any], str] = {
     v.REDACT: "test_what_is_redacted_leaves_no_trace_in_any_signal",
     v.SPOOL_DIR: "test_without_a_spool_nothing_is_written",
     v.SPOOL_MAX_BYTES: "test_at_the_bound_the_oldest_goes",
+    v.WORKER: "test_without_a_recorder_nothing_is_added_to_a_worker",
+    v.STDERR: "test_the_end_of_standard_error_is_read_where_it_is_a_file",
+    v.TERMINATION_LOG: "test_the_termination_log_can_be_left_alone",
 }
 """The test of what each variable does."""
 

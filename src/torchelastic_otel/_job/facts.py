@@ -135,6 +135,22 @@ class WorkerError:
 
 
 @dataclass(frozen=True, slots=True)
+class Recorded:
+    """What a worker's recorder left, and the last lines of its standard error."""
+
+    type: str = ""
+    message: str = ""
+    stacktrace: str = ""
+    raised_ns: int = 0
+    """When the exception that ended its program was seen; 0 if there was none."""
+    thread_exception: str = ""
+    """The exception of another thread, with its traceback."""
+    crash: str = ""
+    """What ``faulthandler`` wrote."""
+    stderr_tail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerExit:
     """How a local worker ended: ``exit_code`` as subprocess gives it, negative for a signal."""
 
@@ -144,6 +160,7 @@ class WorkerExit:
     stdout: str = ""
     stderr: str = ""
     error: WorkerError | None = None
+    recorded: Recorded | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,13 +168,14 @@ class WorkersExited(Fact):
     """Local workers that ended by themselves, before the agent began to stop any.
 
     ``alive_ns`` is when they were last seen alive, 0 where nobody looked before. ``raised`` has the error
-    files, by local rank, of workers that have raised and still run.
+    files, by local rank, of workers that have raised and still run; ``recorded`` what their recorders left.
     """
 
     exits: list[WorkerExit]
     oom_kills: int | None = None
     alive_ns: int = 0
     raised: dict[int, WorkerError] = field(default_factory=dict)
+    recorded: dict[int, Recorded] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -381,6 +381,7 @@ class Job:
         self._records.tell(c.EVENT_AGENT_STOP, time_ns, body, attributes, self.agent, outcome=outcome)
         if outcome == c.OUTCOME_FAILED:
             self._output.say(f"{verdict.sentence} (trace {self._trace_link})")
+            self._output.leave_verdict(verdict.sentence)
 
     @property
     def _trace_link(self) -> str:

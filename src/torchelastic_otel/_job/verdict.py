@@ -9,10 +9,10 @@ from .. import _contract as c
 from .._values import Attributes, AttributeValue, present
 from . import sentences
 from . import torch_words as words
-from .evidence import Interval, at, written
-from .exceptions import error_file_time, exception_from_error_file
-from .facts import Raised, RendezvousView, WorkerError, WorkerExit
+from .evidence import Interval, at
+from .facts import Raised, RendezvousView, WorkerExit
 from .translate import error_type
+from .worker_evidence import exception_of, has_raised, last_word_ns, left_by, when_raised
 
 
 @dataclass(slots=True)
@@ -64,19 +64,20 @@ def own_death(
     if killed:
         attributes[c.FAILURE_OOM_KILL] = bool(oom_kills)
     sentence = sentences.death(attributes, exit_.exit_code, out_of_memory=killed and bool(oom_kills))
-    return Failure(attributes, sentence, seen if exit_.error is None else error_written(exit_.error, seen))
+    return Failure(attributes, sentence, when_raised(exit_, seen))
 
 
-def raised_death(identity: Mapping[str, AttributeValue], error: WorkerError, seen_ns: int) -> Failure:
+def raised_death(identity: Mapping[str, AttributeValue], left: WorkerExit, seen_ns: int) -> Failure:
     """Describe the death of a worker that has raised, and whose process has not ended yet."""
-    attributes: Attributes = {**identity, **exception_from_error_file(error.json)}
+    attributes: Attributes = {**identity, **exception_of(left)}
     attributes[c.FAILURE_CAUSE] = c.CAUSE_EXCEPTION
     attributes[c.ERROR_TYPE] = error_type(attributes)
     if _is_peer_lost(attributes):
         attributes[c.FAILURE_PEER_LOST] = True
-    attributes[c.FAILURE_ERROR_FILE] = error.file
+    if left.error is not None:
+        attributes[c.FAILURE_ERROR_FILE] = left.error.file
     sentence = sentences.death(attributes, None, out_of_memory=False)
-    return Failure(attributes, sentence, error_written(error, at(seen_ns)))
+    return Failure(attributes, sentence, when_raised(left, at(seen_ns)))
 
 
 def with_exit(raised: Failure, exit_: WorkerExit) -> Failure:
@@ -84,29 +85,15 @@ def with_exit(raised: Failure, exit_: WorkerExit) -> Failure:
     code: Attributes = {c.PROCESS_EXIT_CODE: exit_.exit_code}
     if exit_.exit_code < 0:
         code[c.WORKER_SIGNAL] = sentences.signal_name(-exit_.exit_code)
-    return Failure({**raised.attributes, **code, **_outputs(exit_)}, raised.sentence, raised.when)
+    attributes = {**raised.attributes, **code, **left_by(exit_), **_outputs(exit_)}
+    return Failure(attributes, raised.sentence, raised.when)
 
 
 def raised_before(exit_: WorkerExit, stopping_ns: int) -> bool:
     """Tell whether a worker had certainly raised before its agent began to stop it: it died of that."""
-    if exit_.error is None or not stopping_ns:
+    if not stopping_ns or not has_raised(exit_):
         return False
-    return error_written(exit_.error, at(exit_.error.written_ns or 0)).latest_ns <= stopping_ns
-
-
-def error_written(error: WorkerError, seen: Interval) -> Interval:
-    """Return when an error file was written, ``seen`` at the latest.
-
-    Its time counts where it fits the whole second that the worker noted in it: a file server's clock may be
-    another one, or know whole seconds alone.
-    """
-    noted = error_file_time(error.json)
-    if error.written_ns is not None and error.written_ns % 1_000_000_000:
-        when = written(error.written_ns)
-        fits = noted is None or noted.earliest_ns <= when.told_ns <= noted.latest_ns
-        if fits and when.told_ns <= seen.latest_ns:
-            return when
-    return seen if noted is None or noted.earliest_ns > seen.latest_ns else noted
+    return when_raised(exit_, at(last_word_ns(exit_))).latest_ns <= stopping_ns
 
 
 def collateral_death(identity: Mapping[str, AttributeValue], exit_: WorkerExit, time_ns: int) -> Failure:
@@ -137,14 +124,14 @@ def killed_by_watchdog(
 
 
 def _death(identity: Mapping[str, AttributeValue], exit_: WorkerExit) -> Attributes:
-    exception = exception_from_error_file(exit_.error.json) if exit_.error is not None else {}
+    exception = exception_of(exit_)
     attributes: Attributes = {**identity, **exception, c.PROCESS_EXIT_CODE: exit_.exit_code}
     if exit_.exit_code < 0:
         attributes[c.WORKER_SIGNAL] = sentences.signal_name(-exit_.exit_code)
     by_signal = c.CAUSE_SIGNAL if exit_.exit_code < 0 else c.CAUSE_EXIT
     attributes[c.FAILURE_CAUSE] = c.CAUSE_EXCEPTION if exception else by_signal
     attributes[c.ERROR_TYPE] = error_type(attributes)
-    return {**attributes, **_outputs(exit_)}
+    return {**attributes, **left_by(exit_), **_outputs(exit_)}
 
 
 def _outputs(exit_: WorkerExit) -> Attributes:
@@ -196,7 +183,20 @@ def group_sentence(first: Sequence[Failure], culprits: Sequence[Failure]) -> str
     """Tell a generation's failure: by those who may have been first, else by all that died."""
     if culprits and not first:
         return sentences.peers_lost([failure.sentence for failure in culprits])
+    what = _died_of(first[0]) if first else ""
+    same = [failure for failure in culprits if what and _died_of(failure) == what]
+    if len(same) > 1 and all(_died_of(failure) == what for failure in first):
+        return sentences.one_error(len(same), what, first[0].attributes if len(first) == 1 else None)
     return sentences.first_deaths([failure.sentence for failure in first])
+
+
+def _died_of(failure: Failure) -> str:
+    """Return what is the same where several died of one error; "" for what is told otherwise."""
+    attributes = failure.attributes
+    if attributes[c.FAILURE_CAUSE] not in (c.CAUSE_EXIT, c.CAUSE_SIGNAL, c.CAUSE_EXCEPTION):
+        return ""
+    code = attributes.get(c.PROCESS_EXIT_CODE)
+    return sentences.of_what(attributes, code if isinstance(code, int) else None)
 
 
 # The rendezvous
