@@ -193,6 +193,11 @@ RESTART_DURATION: Final = "torchelastic.restart.duration"
 """Seconds from seeing the failure or change to the workers running again."""
 RESTART_NODES: Final = "torchelastic.restart.nodes_waiting"
 """Nodes that waited to join when the restart began."""
+LOST_TIME: Final = "torchelastic.lost.time"
+"""Seconds of work since the last completed checkpoint, which are done again. Only where a checkpoint is
+known."""
+LOST_STEPS: Final = "torchelastic.lost.steps"
+"""Training steps since then, where steps are counted."""
 EXIT_BARRIER_DURATION: Final = "torchelastic.exit_barrier.duration"
 """Seconds that the agent waited for the other nodes at the end."""
 RANDOM_TRACE: Final = "torchelastic.trace.random"
@@ -260,6 +265,7 @@ METRIC_WORKER_ACTIVE: Final = "torchelastic.worker.active"
 METRIC_WORLD_SIZE: Final = "torchelastic.group.world_size"
 METRIC_UPTIME: Final = "torchelastic.worker_group.uptime"
 METRIC_DOWNTIME: Final = "torchelastic.worker_group.downtime"
+METRIC_LOST_TIME: Final = "torchelastic.lost.time"
 METRIC_EXIT_BARRIER_DURATION: Final = "torchelastic.exit_barrier.duration"
 METRIC_HEARTBEATS: Final = "torchelastic.rendezvous.heartbeats"
 METRIC_EVENTS: Final = "torchelastic.events"
@@ -325,6 +331,12 @@ INSTRUMENTS: Final[dict[str, Instrument]] = {
         "Time in which they did not, from the first rendezvous to the launcher's end, by cause",
         (RESTART_CAUSE,),
     ),
+    METRIC_LOST_TIME: Instrument(
+        COUNTER,
+        "s",
+        "Work since the last checkpoint that is done again, where one is known",
+        (RESTART_CAUSE,),
+    ),
     METRIC_EXIT_BARRIER_DURATION: Instrument(
         HISTOGRAM, "s", "How long the agent waited for the other nodes at the end"
     ),
@@ -357,7 +369,7 @@ INSTRUMENTS: Final[dict[str, Instrument]] = {
 }
 """Every metric. All have ``RUN_ID`` besides, where the process has one job."""
 
-ZERO_FIRST: Final = frozenset({METRIC_RESTARTS, METRIC_WORKER_FAILURES, METRIC_DROPPED})
+ZERO_FIRST: Final = frozenset({METRIC_RESTARTS, METRIC_WORKER_FAILURES, METRIC_LOST_TIME, METRIC_DROPPED})
 """Counters of what goes wrong: each of their series is exported at zero before it counts anything."""
 
 SECONDS_BUCKETS: Final = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1200, 1800)

@@ -135,6 +135,17 @@ class WorkerError:
 
 
 @dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a worker's training was: the steps that it had done, and its last checkpoint, if any."""
+
+    steps: int = 0
+    numbered: bool = False
+    """Whether the program gives its steps numbers, which go on after a restart."""
+    checkpoint_ns: int = 0
+    checkpoint_steps: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Recorded:
     """What a worker's recorder left, and the last lines of its standard error."""
 
@@ -148,6 +159,7 @@ class Recorded:
     crash: str = ""
     """What ``faulthandler`` wrote."""
     stderr_tail: str = ""
+    progress: Progress = Progress()
 
 
 @dataclass(frozen=True, slots=True)

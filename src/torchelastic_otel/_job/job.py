@@ -281,6 +281,7 @@ class Job:
         group = self._group
         if group is None:
             return
+        self._generations.exited(fact.exits)
         if self._launcher.stop_signal is not None and not group.watchdog_victims:
             # The signal that reached the agent may well have reached its workers, too.
             self._generations.tell_failures(group.stopped(fact.exits, fact.time_ns), fact.time_ns)
@@ -299,9 +300,10 @@ class Job:
         group = self._group
         if group is None:
             return
+        self._generations.exited(fact.exits)
         self._generations.tell_failures(group.stopped(fact.exits, fact.time_ns), fact.time_ns)
         if not group.running:
-            group.end(fact.time_ns)
+            self._generations.stopped(group, fact.time_ns)
 
     def workers_monitored(self, fact: f.Monitored) -> None:
         """The agent took a look at its workers, and some cannot be ended."""
@@ -363,6 +365,10 @@ class Job:
         if verdict is None:
             self.agent.end(time_ns)
             return
+        lost = self._generations.lost if verdict.outcome == c.OUTCOME_FAILED else None
+        if lost is not None:
+            verdict = verdict.with_lost_work(lost)
+            self._measures.work_lost(lost.time_s, c.RESTART_WORKER_FAILURE, self.agent.context)
         attributes = {
             **verdict.attributes,
             c.RESTARTS: self._generations.restarts,

@@ -232,6 +232,12 @@ def restarted(cause: str, waited: str, generation: int, took_s: float) -> str:
     return f"Workers restarted {why}: generation {generation} runs after {took_s:.1f} s"
 
 
+def work_lost(time_s: float, steps: int | None) -> str:
+    """Tell what that costs in work; to be added to a sentence."""
+    counted = "" if steps is None else f" and {steps} step{'' if steps == 1 else 's'}"
+    return f"; {time_s:.1f} s{counted} of work lost since the last checkpoint"
+
+
 def who_waited(waiting: Sequence[str], last_round: Sequence[str]) -> str:
     """Tell peers of the last round, which restart, from nodes that are new."""
     peers = [node for node in waiting if node in last_round]

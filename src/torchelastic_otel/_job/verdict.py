@@ -11,6 +11,7 @@ from . import sentences
 from . import torch_words as words
 from .evidence import Interval, at
 from .facts import Raised, RendezvousView, WorkerExit
+from .lost_work import Lost
 from .translate import error_type
 from .worker_evidence import exception_of, has_raised, last_word_ns, left_by, when_raised
 
@@ -37,6 +38,11 @@ class Verdict:
     outcome: str | None
     sentence: str
     attributes: Attributes = field(default_factory=dict)
+
+    def with_lost_work(self, lost: Lost) -> Verdict:
+        """Return it with what that costs in work."""
+        sentence = self.sentence + sentences.work_lost(lost.time_s, lost.steps)
+        return Verdict(self.outcome, sentence, {**self.attributes, **lost.attributes})
 
 
 UNKNOWN = Verdict(None, "")

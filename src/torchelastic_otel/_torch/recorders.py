@@ -81,6 +81,12 @@ class Recorders:
             file.read_number(memory, file.RAISED_NS),
             file.read_text(memory, file.THREAD_EXCEPTION),
             file.read_crash(memory),
+            progress=f.Progress(
+                file.read_number(memory, file.STEPS),
+                bool(file.read_number(memory, file.NUMBERED)),
+                file.read_number(memory, file.CHECKPOINT_NS),
+                file.read_number(memory, file.CHECKPOINT_STEPS),
+            ),
         )
 
     def _tail_of(self, path: str) -> str:

@@ -20,6 +20,16 @@ RECORDER_PID = 8
 """Process that records; 0 until its recorder runs."""
 RAISED_NS = 16
 """When the exception that ends the process reached the recorder (ns since the epoch); 0 if none did."""
+STEPS = 24
+"""Training steps: how many this process has done, or the number that the program gave the last."""
+NUMBERED = 32
+"""1 where the program gives its steps numbers."""
+CHECKPOINT_NS = 40
+"""When the last checkpoint was complete; 0 if there was none."""
+CHECKPOINT_STEPS = 48
+"""``STEPS`` as the checkpoint has it."""
+PAGE = 4096
+"""All numbers are in it: what a process that counts maps."""
 
 # Texts, each with its length in eight bytes before it: offset, and room with the length.
 EXCEPTION_TYPE = (4 * 1024, 1024)

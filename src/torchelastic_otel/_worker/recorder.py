@@ -14,6 +14,7 @@ import time
 
 from . import evidence_file as file
 from .importing import when_imported
+from .progress import Progress
 
 TYPE_CHECKING = False
 """Type checkers know it as true; `typing` takes long to import."""
@@ -25,6 +26,8 @@ _HIGH = 500
 """Our descriptor, where that is free and allowed: some programs count on low ones."""
 _NEVER_ENDED = ("<module>", "_run_module_as_main")
 """The lowest function of the main thread while its program runs."""
+
+_current: Recorder | None = None
 
 
 class Recorder:
@@ -43,13 +46,20 @@ class Recorder:
         self._same = _identity(self._memory)
         self._recorded = False
         self._previous = sys.excepthook
+        self.progress = Progress(self._open)
         self._hook = self._excepthook  # one object: a bound method is a new one each time
 
     def start(self) -> None:
         """Put everything in; what does not fit is left out."""
         file.write_number(self._memory, file.RECORDER_PID, self._pid)
         sys.excepthook = self._hook
-        for part in (self._at_end, self._in_threads, self._at_crashes, self._in_children):
+        for part in (
+            self._at_end,
+            self._in_threads,
+            self._at_crashes,
+            self._in_children,
+            self.progress.watch,
+        ):
             try:
                 part()
             except Exception:  # noqa: S112  # without this part, then
@@ -170,7 +180,14 @@ class Recorder:
 
 def start(launcher: int, descriptor: int) -> None:
     """Record this process."""
-    Recorder(launcher, descriptor).start()
+    global _current
+    _current = Recorder(launcher, descriptor)
+    _current.start()
+
+
+def progress() -> Progress | None:
+    """Return where this process counts its steps; None in one that is not recorded."""
+    return None if _current is None else _current.progress
 
 
 def _moved_up(memory: int) -> int:
