@@ -23,6 +23,7 @@ def fail(world: World, when: float, dead: f.Recorded, stopped: f.Recorded) -> No
     world.tell(f.WorkersExited, when, [world.exit(1, 1, recorded=dead)], None, ns(when - 0.1))
     world.tell(f.WorkersStopping, when)
     world.tell(f.WorkersStopped, when + 1, [world.exit(0, -15, recorded=stopped)])
+    world.tell(f.WorkersStopped, when + 1, [])  # torch closes the processes once more before it restarts
     world.tell(f.Monitored, when + 1, "FAILED")
 
 

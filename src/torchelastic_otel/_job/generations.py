@@ -132,7 +132,9 @@ class Generations:
         self._lost_work.ended(exits)
 
     def stopped(self, group: Group, time_ns: int) -> None:
-        """None of its workers runs any more."""
+        """None of its workers runs any more; torch may close their processes twice."""
+        if group.ended_ns:
+            return
         if any(worker.outcome != c.OUTCOME_SUCCEEDED for worker in group.workers.values()):
             self.lost = self._lost_work.over(self._failed_since_ns or time_ns)
         if self.lost is not None:
