@@ -13,18 +13,23 @@ define suite
 $(1)/bin/python -m $(FAST) $(PYTEST_ARGS) $(NONE_IS_FINE)
 $(1)/bin/python -m $(SLOW) $(PYTEST_ARGS) $(NONE_IS_FINE)
 endef
+# Other Pythons than PYTHON: those of them that run.
+PYTHONS := $(shell for python in python3.10 python3.12 python3.13; do $$python -c 1 >/dev/null 2>&1 && echo $$python; done)
 INPUTS := pyproject.toml $(wildcard requirements/*.txt)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-fast coverage lint generate format bench chaos compat compat-torch-2.8 compat-torch-newest \
-	compat-otel compat-otel-fast canary nightly wheel release-check clean always
+	compat-otel compat-otel-fast compat-python canary nightly wheel release-check clean always
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9. -]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | \
 	  awk -F'|' '{ printf "  make %-20s %s\n", $$1, $$2 }'
 
-demo: .venv/.installed ## run a job that crashes and recovers, and show its telemetry
-	@$(BIN)/python examples/demo.py
+# Who has the developers' environment needs no other one.
+DEMO := $(if $(wildcard .venv/.installed),.venv,.venv-demo)
+
+demo: $(DEMO)/.installed ## run a job that crashes and recovers, and show its telemetry
+	@$(DEMO)/bin/python examples/demo.py
 
 test: .venv/.installed ## all tests; those whose tools are absent are skipped and say so
 	$(call suite,.venv)
@@ -43,9 +48,10 @@ lint: .venv/.installed ## style and strict types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-generate: .venv/.installed ## renew the tables of the documents and the dashboards
+generate: .venv/.installed ## renew the tables of the documents, the dashboards, and the operator's rules
 	$(BIN)/python docs/reference.py
 	$(BIN)/python collector-config/grafana/dashboards.py
+	$(BIN)/python collector-config/prometheus/prometheus_rule.py
 
 format: .venv/.installed ## format the code, and mend what can be mended
 	$(BIN)/ruff check --fix .
@@ -68,6 +74,9 @@ compat-torch-newest: .venv-torch-newest/.installed ## all tests with the newest 
 compat-otel: .venv-otel-oldest/.installed ## all tests with the oldest OpenTelemetry
 	$(call suite,.venv-otel-oldest)
 
+compat-python: $(PYTHONS:%=.venv-%/.installed) ## the tests that start no job, with each other Python that is found
+	set -e; for python in $(PYTHONS); do echo "== $$python"; .venv-$$python/bin/python -m $(FAST) $(PYTEST_ARGS); done
+
 compat-otel-fast: .venv-otel-oldest/.installed ## those of them that start no job
 	.venv-otel-oldest/bin/python -m $(FAST) $(PYTEST_ARGS)
 
@@ -75,7 +84,7 @@ canary: .venv-canary/.installed ## all tests with the newest torch and OpenTelem
 	.venv-canary/bin/python -m pip list --format=freeze | grep -E '^(torch|opentelemetry[a-z-]*)=='
 	$(call suite,.venv-canary)
 
-nightly: compat chaos ## what takes too long for each change: compat and chaos
+nightly: compat compat-python chaos ## what takes too long for each change: compat and chaos
 
 wheel: ## build the wheel into dist/
 	rm -rf dist
@@ -97,11 +106,20 @@ clean: ## remove everything that was made
 # Environments: each is made anew when a file that says what is in it has changed.
 
 .venv/.installed: PACKAGES = -r requirements/dev.txt
+.venv-demo/.installed: PACKAGES = -r requirements/demo.txt
 .venv-torch-2.8/.installed: PACKAGES = -r requirements/tools.txt -r requirements/otel.txt torch==2.8.0
 .venv-torch-newest/.installed: PACKAGES = -r requirements/tools.txt -r requirements/otel.txt torch
 .venv-otel-oldest/.installed: PACKAGES = -r requirements/tools.txt -r requirements/otel-oldest.txt torch==2.13.0
+.venv-python3.%/.installed: PACKAGES = -r requirements/dev.txt
+.venv-python3.%/.installed: PYTHON = $(*:.venv-%=%)
 .venv-canary/.installed: PACKAGES = -r requirements/tools.txt -r requirements/newest.txt
 .venv-release/.installed: PACKAGES = -r requirements/release.txt
+
+# At a terminal pip shows what it downloads; elsewhere it is quiet, but for the demo, which is somebody's first sight.
+QUIET = $(if $(MAKE_TERMOUT),,--quiet)
+.venv-demo/.installed: QUIET =
+.venv-demo/.installed: NOTE = It downloads torch and OpenTelemetry: 0.2 GB with a CPU build of torch, several GB with CUDA, \
+	which is what pip takes on Linux unless it finds a CPU build (CONTRIBUTING.md, "torch without CUDA").
 
 # Tomorrow's newest is another.
 .venv-canary/.installed: always
@@ -109,8 +127,9 @@ always:
 
 %/.installed: $(INPUTS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or later is needed: make PYTHON=…")'
-	@echo "Installing into $*: $(PACKAGES)"
+	@echo 'Installing into $*: $(PACKAGES)'
+	$(if $(NOTE),@echo '$(NOTE)')
 	@$(PYTHON) -m venv --clear $*
-	@$*/bin/python -m pip install --quiet --disable-pip-version-check $(PACKAGES)
+	@$*/bin/python -m pip install $(QUIET) --disable-pip-version-check $(PACKAGES)
 	@$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@

@@ -38,6 +38,7 @@ from torchelastic_otel._intake.recording import submit_fact  # noqa: E402
 from torchelastic_otel._job import facts  # noqa: E402
 from torchelastic_otel._job.event import Event as JobEvent  # noqa: E402
 from torchelastic_otel._job.event import Kind  # noqa: E402
+from torchelastic_otel._runtime.clock import now  # noqa: E402
 from torchelastic_otel._telemetry import other_exporters  # noqa: E402
 from torchelastic_otel._telemetry.log_encoding import LogEncoder  # noqa: E402
 from torchelastic_otel._telemetry.log_sinks import ReadableRecords  # noqa: E402
@@ -156,8 +157,8 @@ def main() -> None:
     handlers._log_handlers["logging_handler"] = LoggingHandler(logger_provider=provider)
 
     # A job with its spans open, as the agent's hooks open them.
-    submit_fact(facts.JobStarted(1, time.time_ns(), "bench"))
-    submit_fact(facts.WorkersStarting(1, time.time_ns(), [facts.WorkerSlot(rank, rank) for rank in range(8)]))
+    submit_fact(facts.JobStarted(1, now(), "bench"))
+    submit_fact(facts.WorkersStarting(1, now(), [facts.WorkerSlot(rank, rank) for rank in range(8)]))
 
     def torch_to(destination: str) -> Callable[[Event], None]:
         return lambda event: torch_events.record(event, destination)

@@ -50,11 +50,10 @@ def _jobs_first(q: Queries) -> list[p.Panel]:
     waiting = f"max {by_job} ({q.now(c.METRIC_RENDEZVOUS_WAITING)}) > 0"
     numbers = [
         p.stat_panel(
-            "Launchers that failed",
-            "Launchers that ended as failed in the time range; a job of N nodes that fails counts up to N. "
-            "The table below says which and why. From the logs: metrics don't tell an outcome, and Loki "
-            "counts no more than 500 run ids.",
-            p.counted(f"sum(count_over_time({stops} [{RANGE}]))", over_time=False),
+            "Jobs that failed",
+            "Run ids of which a launcher ended as failed in the time range; a job of N nodes is one. "
+            "The table below says which and why.",
+            p.prom_value(f"count({shared.failed(q)}) or vector(0)"),
             steps=p.BAD_FROM_ONE,
         ),
         p.stat_panel(

@@ -9,7 +9,7 @@ from grafana_foundation_sdk.builders import dashboard
 from grafana_foundation_sdk.models import dashboard as models
 
 import dashboard_parts as p
-from dashboard_names import HOST, NOW, RUN, TARGET_INFO, Queries, prometheus_name
+from dashboard_names import HOST, NOW, RUN, TARGET_INFO, Queries, label, prometheus_name
 from torchelastic_otel import _contract as c
 
 JOBS_UID: Final = "torchelastic-jobs"
@@ -17,18 +17,25 @@ JOB_UID: Final = "torchelastic-job"
 RANGE: Final = "$__range"
 STEP: Final = "$__interval"
 
-ENDED, LOST, WAITING, RUNNING = "0", "1", "2", "3"
+ENDED, LOST, WAITING, RUNNING, FAILED = "0", "1", "2", "3", "4"
 STATES: Final = {
     RUNNING: ("running", "green"),
     WAITING: ("waiting", "orange"),
     LOST: ("went silent", "red"),
+    FAILED: ("failed", "red"),
     ENDED: ("ended", "text"),
 }
 STATE_MEANS: Final = (
-    "**running**: workers run. **waiting**: no worker runs, and a node waits in the rendezvous. **went "
-    "silent**: a launcher's last word was that it ran or waited, and nothing came since: killed, or cut "
-    "off. **ended**: every launcher said goodbye"
+    "**running**: workers run. **waiting**: no worker runs, and a node waits in the rendezvous. **failed**: "
+    "a launcher ended as failed. **went silent**: nothing came from a launcher for 5 minutes, and it did not "
+    "say that it ends: killed, or cut off. **ended**: every launcher said goodbye"
 )
+
+
+def failed(q: Queries) -> str:
+    """Return the jobs that have a launcher that ended as failed in the range."""
+    ended = q.last(c.METRIC_LAUNCHERS_ENDED, RANGE, f'{label(c.OUTCOME)}="{c.OUTCOME_FAILED}"')
+    return f"max by (job, {RUN}) ({ended}) > 0"
 
 
 def state(q: Queries) -> str:
@@ -36,12 +43,16 @@ def state(q: Queries) -> str:
     by = f"by (job, {RUN})"
     active, waiting = c.METRIC_WORKER_ACTIVE, c.METRIC_RENDEZVOUS_WAITING
     gone = f"unless on (job, instance) {q.launchers}"
+    ended = f"sum by (job, instance, {RUN}) ({q.last(c.METRIC_LAUNCHERS_ENDED, RANGE)})"
     silent = (
-        f"sum {by} ({q.last(active, RANGE)} {gone}) > 0 or max {by} ({q.last(waiting, RANGE)} {gone}) > 0"
+        f"max {by} ({ended} == 0 {gone}) + 1 "
+        # The last word of launchers of older versions, which count no ends.
+        f"or sum {by} ({q.last(active, RANGE)} {gone}) > 0 or max {by} ({q.last(waiting, RANGE)} {gone}) > 0"
     )
     return (
         f"(sum {by} ({q.now(active)}) > 0) * 0 + {RUNNING} "
         f"or (max {by} ({q.now(waiting)}) > 0) * 0 + {WAITING} "
+        f"or ({failed(q)}) * 0 + {FAILED} "
         f"or ({silent}) * 0 + {LOST} "
         f"or max {by} ({q.on_hosts(f'last_over_time({q.launchers}[{RANGE}])', RANGE)}) * 0"
     )

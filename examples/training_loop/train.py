@@ -6,10 +6,6 @@ torchrun --standalone --nproc-per-node=2 --event-log-handler=otel examples/train
 import torch
 import torch.distributed as dist
 from opentelemetry import trace
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from torch.distributed.elastic.multiprocessing.errors import record
 from torch.nn.parallel import DistributedDataParallel
 
@@ -40,13 +36,11 @@ def train(tracer: trace.Tracer) -> None:
 @record
 def main() -> None:
     """Set up tracing and the process group, then train."""
-    provider = TracerProvider(resource=Resource.create({"service.name": "trainer"}))
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    provider = torchelastic_otel.worker_tracer_provider({"service.name": "trainer"})
     torchelastic_otel.attach_worker_context()  # the worker's span is the parent of what follows
     dist.init_process_group("gloo")
     train(provider.get_tracer("training_loop"))
     dist.destroy_process_group()
-    provider.shutdown()
 
 
 if __name__ == "__main__":

@@ -5,7 +5,15 @@ needed. In a program that launches by itself, or in a worker that records events
 package is enough to make the destination known to torch.
 """
 
-from ._api import attach_worker_context, checkpoint, flush, instrument, step, uninstrument
+from ._api import (
+    attach_worker_context,
+    checkpoint,
+    flush,
+    instrument,
+    step,
+    uninstrument,
+    worker_tracer_provider,
+)
 from ._torch.hooks import hooks as _hooks
 from ._version import __version__
 
@@ -17,6 +25,7 @@ __all__ = [
     "instrument",
     "step",
     "uninstrument",
+    "worker_tracer_provider",
 ]
 
 _hooks.install()

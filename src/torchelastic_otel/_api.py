@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ._torch.hooks import hooks
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from contextvars import Token
 
     from opentelemetry._logs import LoggerProvider
@@ -104,3 +105,30 @@ def attach_worker_context() -> Token[Context]:
 
     carrier = {key.lower().replace("_", "-"): value for key, value in os.environ.items()}
     return context.attach(propagate.extract(carrier, context.get_current()))
+
+
+def worker_tracer_provider(attributes: Mapping[str, str] | None = None) -> TracerProvider:
+    """In a worker: return a tracer provider for the script's own spans, which go where the bridge's go.
+
+    Endpoint, protocol, sampler, limits and redaction are the bridge's, by the same variables. What no backend
+    takes is kept in the spool, and the end of the process waits for one at most
+    ``TORCHELASTIC_OTEL_EXIT_TIMEOUT``; nothing has to be called at the end. Each call makes another provider:
+    call it once. It is not set as the global one::
+
+        trace.set_tracer_provider(torchelastic_otel.worker_tracer_provider({"service.name": "trainer"}))
+
+    Args:
+        attributes: of the resource, in place of what the environment says, or beside it.
+    """
+    from ._config.settings import read_settings
+    from ._runtime.guard import say_once
+    from ._telemetry.sdk_objects import import_trace_sdk
+
+    import_trace_sdk()
+    from ._telemetry import worker_spans
+
+    def warn(text: str) -> None:
+        say_once(text, text)
+
+    settings = read_settings(os.environ, warn)
+    return worker_spans.worker_tracer_provider(os.environ, warn, settings, attributes or {})

@@ -36,8 +36,7 @@ EVENT_AGENT_START: Final = "torchelastic.agent.start"
 EVENT_AGENT_STOP: Final = "torchelastic.agent.stop"
 """The launcher ends, and how: outcome, verdict, number of restarts."""
 EVENT_FAILURE: Final = "torchelastic.failure"
-"""A worker died: who, of what, and whether its agent stopped it (collateral). One per death, restart or
-not."""
+"""A worker died: who, of what, and whether its agent stopped it (collateral). One per death."""
 EVENT_RESTART: Final = "torchelastic.restart"
 """The workers of this node run again: why, and how long that took."""
 EVENT_UNPARSED: Final = "torchelastic.unparsed"
@@ -177,8 +176,7 @@ FAILURE_CRASHED_IN: Final = "torchelastic.failure.crashed_in"
 FAILURE_THREAD_EXCEPTION: Final = "torchelastic.failure.thread_exception"
 """The last exception that ended one of its other threads, with its traceback. The process went on."""
 FAILURE_TIES: Final = "torchelastic.first_failure.ties"
-"""Ranks of the workers that may have died first, where that is not known: all, and none of them as the
-first."""
+"""Ranks of all workers that may have died first, where none of them is known as the first."""
 FIRST_FAILURE_PREFIX: Final = "torchelastic.first_failure."
 """Prefix of the node's first failure: `.global_rank`, `.local_rank`, `.hostname`, `.worker_id`, `.cause`,
 `.error_type`, `.exit_code`."""
@@ -194,15 +192,13 @@ RESTART_DURATION: Final = "torchelastic.restart.duration"
 RESTART_NODES: Final = "torchelastic.restart.nodes_waiting"
 """Nodes that waited to join when the restart began."""
 LOST_TIME: Final = "torchelastic.lost.time"
-"""Seconds of work since the last completed checkpoint, which are done again. Only where a checkpoint is
-known."""
+"""Seconds of work since the last completed checkpoint, where one is known: they are done again."""
 LOST_STEPS: Final = "torchelastic.lost.steps"
 """Training steps since then, where steps are counted."""
 EXIT_BARRIER_DURATION: Final = "torchelastic.exit_barrier.duration"
 """Seconds that the agent waited for the other nodes at the end."""
 RANDOM_TRACE: Final = "torchelastic.trace.random"
-"""True where nothing identifies the job to its other nodes, so that this launcher has a
-trace of its own."""
+"""True where nothing identifies the job to its other nodes, so this launcher has its own trace."""
 OPERATION: Final = "torchelastic.operation"
 """Step of the agent that torch measures: `run`, `_rendezvous`, `_start_workers`, …."""
 OTEL_SIGNAL: Final = "otel.signal"
@@ -266,6 +262,7 @@ METRIC_WORLD_SIZE: Final = "torchelastic.group.world_size"
 METRIC_UPTIME: Final = "torchelastic.worker_group.uptime"
 METRIC_DOWNTIME: Final = "torchelastic.worker_group.downtime"
 METRIC_LOST_TIME: Final = "torchelastic.lost.time"
+METRIC_LAUNCHERS_ENDED: Final = "torchelastic.launchers.ended"
 METRIC_EXIT_BARRIER_DURATION: Final = "torchelastic.exit_barrier.duration"
 METRIC_HEARTBEATS: Final = "torchelastic.rendezvous.heartbeats"
 METRIC_EVENTS: Final = "torchelastic.events"
@@ -332,10 +329,13 @@ INSTRUMENTS: Final[dict[str, Instrument]] = {
         (RESTART_CAUSE,),
     ),
     METRIC_LOST_TIME: Instrument(
+        COUNTER, "s", "Work since the last checkpoint, done again; where one is known", (RESTART_CAUSE,)
+    ),
+    METRIC_LAUNCHERS_ENDED: Instrument(
         COUNTER,
-        "s",
-        "Work since the last checkpoint that is done again, where one is known",
-        (RESTART_CAUSE,),
+        "{launcher}",
+        "Launchers that ended, by the job's outcome on their node; without one where it is not known",
+        (OUTCOME,),
     ),
     METRIC_EXIT_BARRIER_DURATION: Instrument(
         HISTOGRAM, "s", "How long the agent waited for the other nodes at the end"

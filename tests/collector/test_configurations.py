@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.backends import CONFIGS, README, README_BLOCKS, backend, collector, settings, tool
+from tests.support.backends import CONFIGS, NOWHERE, README, README_BLOCKS, backend, collector, settings, tool
 from tests.support.harness import clean_environment
 from tests.support.otlp_requests import certificates, log_request, post
 
@@ -95,8 +95,9 @@ def test_every_file_starts(base: str, more: list[str], tls: dict[str, str], tmp_
 @pytest.mark.e2e
 @pytest.mark.parametrize("text", TO_START, ids=lambda text: text.splitlines()[-1].removeprefix("otelcol "))
 def test_the_readmes_commands_start(text: str, tls: dict[str, str], tmp_path: Path) -> None:
-    """Each as it stands there, but for the ports that it listens on."""
-    environ = settings(tmp_path)
+    """Each as it stands there, but for the ports that it listens on, with no directory but the user's own."""
+    environ = settings(tmp_path) | {"HOME": str(tmp_path / "home")}
+    text = text.replace("/var/tmp/", f"{tmp_path}/")
     for name in ("LISTEN_GRPC", "LISTEN_HTTP"):
         text = re.sub(rf"{name}=\S+", f"{name}={environ[name]}", text)
     *exports, start = text.rstrip().split("\n")
@@ -109,16 +110,18 @@ def test_the_readmes_commands_start(text: str, tls: dict[str, str], tmp_path: Pa
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "otelcol").symlink_to(tool("otelcol"))
     environ["PATH"] = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
-    del environ["VENDOR_ENDPOINT"]
+    for name in ("QUEUE_DIR", *NOWHERE):
+        del environ[name]
     with backend(["bash", "-ec", "\n".join([*exports, f"exec {start}"])], tmp_path, environ):
-        pass
+        [queue] = tmp_path.rglob("torchelastic-*")
+        assert list(queue.iterdir())
 
 
 def test_every_command_of_the_readme_is_tried() -> None:
-    """By a test of this file, of the delivery, of the compose files or of the manifests."""
+    """By a test of this file, of the delivery, of the compose files, of the manifests, or of monitoring."""
     kinds = [" ".join(marks) for marks, _ in README_BLOCKS]
     assert sorted(set(kinds)) == [
-        "compose", "kubernetes", "openssl", "otelcol", "otelcol agent", "otelcol gateway",
+        "compose", "kubernetes", "monitoring", "openssl", "otelcol", "otelcol agent", "otelcol gateway",
         "torchrun collector", "torchrun grafana", "torchrun jaeger",
     ]  # fmt: skip
     assert len(TO_START) == 6
@@ -139,6 +142,8 @@ def test_the_head_of_a_file_tells_its_variables(name: str) -> None:
     head = text[: text.index("\n\n")]
     told = re.findall(r"^#   ([A-Z][A-Z_, ]*[A-Z])  ", head, re.MULTILINE)
     told = [variable for names in told for variable in names.split(", ")]
+    # HOME is the place of a default, and no variable of the file.
+    text = text.replace("${env:HOME:-/var/lib/otelcol}/", "")
     used = dict(re.findall(r"\$\{env:([A-Z_]+)(?::-([^}]*))?\}", text))
     named = set(re.findall(r"\b(?:node_from_env_var): ([A-Z0-9_]+)", text))
     assert sorted(told) == sorted({*used, *named} - {"K8S_NODE_NAME"})
@@ -150,7 +155,8 @@ def test_the_head_of_a_file_tells_its_variables(name: str) -> None:
 def test_every_address_and_token_is_a_variable(name: str) -> None:
     """No host, port or path is written down but as the default of a variable."""
     text = re.sub(r"#.*", "", (CONFIGS / name).read_text())
-    fixed = re.sub(r"\$\{env:\w+(:-[^}]*)?\}", "", text)
+    variable = re.compile(r"\$\{env:\w+(:-[^{}]*)?\}")
+    fixed = variable.sub("", variable.sub("", text))  # twice: a default may have a variable in it
     assert re.findall(r"localhost|\d+\.\d+\.\d+\.\d+|:\d{4,5}\b|/var/|/etc/|https?://", fixed) == []
 
 
@@ -191,20 +197,29 @@ def test_a_destination_over_the_network_has_a_queue_on_disk_and_never_gives_up(n
 
 @pytest.mark.e2e
 @pytest.mark.parametrize(
-    ("missing", "said"),
+    ("missing", "destination", "said"),
     [
-        ("GATEWAY_TOKEN", "bearertokenauth: no bearer token provided"),
-        ("TLS_CERT_FILE", "failed to load TLS cert and key: open /etc/otelcol/tls/tls.crt: no such file"),
-        ("VENDOR_ENDPOINT", "otlphttp/vendor: at least one endpoint must be specified"),
+        ("GATEWAY_TOKEN", "to-debug.yaml", "bearertokenauth: no bearer token provided"),
+        (
+            "TLS_CERT_FILE",
+            "to-debug.yaml",
+            "failed to load TLS cert and key: open /etc/otelcol/tls/tls.crt: no such file",
+        ),
+        ("VENDOR_ENDPOINT", "to-vendor.yaml", "otlphttp/vendor: at least one endpoint must be specified"),
+        ("JAEGER_ENDPOINT", "to-jaeger.yaml", 'otlp/jaeger: requires a non-empty "endpoint"'),
+        ("TEMPO_ENDPOINT", "to-grafana.yaml", 'otlp/tempo: requires a non-empty "endpoint"'),
+        ("GATEWAY_ENDPOINT", "to-gateway.yaml", 'otlp/gateway: requires a non-empty "endpoint"'),
     ],
 )
-def test_what_must_be_set_is_asked_for(missing: str, said: str, tls: dict[str, str], tmp_path: Path) -> None:
+def test_what_must_be_set_is_asked_for(
+    missing: str, destination: str, said: str, tls: dict[str, str], tmp_path: Path
+) -> None:
     """Without it a gateway does not start, and its last word says what it lacks."""
     environ = clean_environment() | settings(tmp_path) | tls
     del environ[missing]
     command = [
         str(tool("otelcol")),
-        *(f"--config={CONFIGS / name}" for name in ("gateway.yaml", "to-vendor.yaml")),
+        *(f"--config={CONFIGS / name}" for name in ("gateway.yaml", destination)),
     ]
     ran = subprocess.run(
         command, env=environ, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False

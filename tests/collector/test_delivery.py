@@ -216,7 +216,6 @@ def readme_block(kind: str) -> str:
 
 def run_block(text: str, directory: Path) -> str:
     """Run it as a new user would; return the trace's id, which the launcher prints."""
-    (directory / "train.py").write_text("print('trained')")
     env = {
         "NO_PROXY": "*",
         "TORCHELASTIC_OTEL_SPOOL_DIR": str(directory / "spool"),
@@ -224,7 +223,7 @@ def run_block(text: str, directory: Path) -> str:
         "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "grpc",
         "TORCHELASTIC_OTEL_EXIT_TIMEOUT": "20",
     }
-    result = run(text, env=env, cwd=directory)
+    result = run(text, env=env, cwd=CONFIGS)
     assert result.returncode == 0, result.stderr
     found: list[str] = re.findall(r"\b[0-9a-f]{32}\b", result.stderr)
     assert len(set(found)) == 1, result.stderr

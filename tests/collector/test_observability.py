@@ -193,6 +193,7 @@ def increase(result: list[dict[str, Any]]) -> dict[str, float]:
         ("job/Failures/A", number, 1),
         ("job/Nodes in the round/A", number, 2),
         ("job/Workers now/A", number, 0),
+        ("jobs/Jobs that failed/A", number, 0),
         ("jobs/Jobs that run/A", number, 0),
         ("jobs/Jobs that restarted/A", number, 1),
         ("jobs/Telemetry lost/A", number, 0),

@@ -61,6 +61,15 @@ def job(run_id: str, host: str, figures: dict[str, str]) -> list[dict[str, str]]
         series("torchelastic_worker_active", run_id, figures["active"], torchelastic_role="default"),
         series("torchelastic_rendezvous_waiting_seconds", run_id, figures["zero"]),
         *(
+            series(
+                "torchelastic_launchers_ended_total",
+                run_id,
+                figures["ended"] if outcome == figures["outcome"] else figures["zero"],
+                torchelastic_outcome=outcome,
+            )
+            for outcome in ("succeeded", "failed", "terminated")
+        ),
+        *(
             series(bucket, run_id, figures[name], le=le)
             for name, le in (("zero", "0.5"), ("once", "1"), ("once", "+Inf"))
         ),
@@ -84,6 +93,8 @@ LONG = {
     "failures": "_x1000 1x6999 2x640",
     "active": "8x8640",
     "once": "1x8640",
+    "ended": "0x8640",
+    "outcome": "succeeded",
 }
 SHORT = {
     "there": before(8000, "1 1"),
@@ -96,6 +107,8 @@ SHORT = {
     "failures": before(8001, "1"),
     "active": before(8000, "0 0"),
     "once": before(8001, "1"),
+    "ended": before(8000, "0 1"),
+    "outcome": "succeeded",
 }
 EARLIER = {name: values.replace("_x800", "_x300") for name, values in SHORT.items()}
 KILLED = {
@@ -103,12 +116,27 @@ KILLED = {
     "active": before(8000, "0 8"),
     "restarts": before(8000, "0 0"),
     "failures": before(8000, "0 0"),
+    "ended": before(8000, "0 0"),
 }
+FAILED = {**SHORT, "restarts": before(8000, "0 0"), "failures": before(8000, "0 0"), "outcome": "failed"}
 INPUT = [
     *job("long", "node1", LONG),
     *job("short", "node2", SHORT),
     *job("earlier", "node2", EARLIER),
     *job("killed", "node3", KILLED),
+    *job("failed", "node4", FAILED),
+    # A second launcher that failed makes no second job.
+    {
+        "series": 'target_info{job="train", instance="failed-1", host_name="node4"}',
+        "values": SHORT["there"],
+    },
+    series(
+        "torchelastic_launchers_ended_total",
+        "failed",
+        before(8000, "0 1"),
+        instance="failed-1",
+        torchelastic_outcome="failed",
+    ),
 ]
 
 
@@ -118,18 +146,28 @@ def of(run_id: str) -> Labels:
 
 
 JOBS: dict[str, list[tuple[Labels, float]]] = {
+    "jobs/Jobs that failed/A": [({}, 1)],
     "jobs/Jobs that run/A": [({}, 1)],
     "jobs/Jobs that wait/A": [({}, 0)],
     "jobs/Jobs that restarted/A": [({}, 2)],
-    "jobs/Availability/A": [({}, 21616 / (21616 + 64))],
-    "jobs/Jobs/State": [(of("long"), 3), (of("short"), 0), (of("killed"), 1)],
-    "jobs/Jobs/Launchers": [(of("long"), 1), (of("short"), 1), (of("killed"), 1)],
+    "jobs/Availability/A": [({}, 21624 / (21624 + 66))],
+    "jobs/Jobs/State": [(of("long"), 3), (of("short"), 0), (of("killed"), 1), (of("failed"), 4)],
+    "jobs/Jobs/Launchers": [(of(run_id), 1) for run_id in ("long", "short", "killed", "failed")],
     "jobs/Jobs/Workers": [(of("long"), 8)],
-    "jobs/Jobs/Restarts": [(of("long"), 1), (of("short"), 1), (of("killed"), 0)],
-    "jobs/Jobs/Failures": [(of("long"), 1), (of("short"), 1), (of("killed"), 0)],
-    "jobs/Jobs/Availability": [(of("long"), 21600 / 21660), (of("short"), 0.8), (of("killed"), 0.8)],
-    "jobs/Jobs/Lasted": [(of("long"), 86400 + 95), (of("short"), 11), (of("killed"), 11)],
-    "jobs/Jobs/Seen": [(of("long"), 86400e3), (of("short"), 80010e3), (of("killed"), 80010e3)],
+    "jobs/Jobs/Restarts": [(of("long"), 1), (of("short"), 1), (of("killed"), 0), (of("failed"), 0)],
+    "jobs/Jobs/Failures": [(of("long"), 1), (of("short"), 1), (of("killed"), 0), (of("failed"), 0)],
+    "jobs/Jobs/Availability": [
+        (of("long"), 21600 / 21660),
+        *((of(run_id), 0.8) for run_id in ("short", "killed", "failed")),
+    ],
+    "jobs/Jobs/Lasted": [
+        (of("long"), 86400 + 95),
+        *((of(run_id), 11) for run_id in ("short", "killed", "failed")),
+    ],
+    "jobs/Jobs/Seen": [
+        (of("long"), 86400e3),
+        *((of(run_id), 80010e3) for run_id in ("short", "killed", "failed")),
+    ],
     "jobs/Restarts by cause/A": [({"torchelastic_restart_cause": "worker_failure"}, 2)],
     # Two attempts between 0.5 s and 1 s; that of the long job was before the range.
     "jobs/Rendezvous time/A": [({}, 0.75)],

@@ -17,7 +17,7 @@ from otlp_receiver import OtlpReceiver
 from tests.support.backends import CONFIGS, collector
 from tests.support.harness import OTEL, Harness, Script, c10d, free_port
 from tests.support.otlp_requests import post, put
-from torchelastic_otel._job.evidence import Interval
+from torchelastic_otel._job.evidence import at
 from torchelastic_otel._job.facts import Raised, Recorded, WorkerError, WorkerExit
 from torchelastic_otel._job.sentences import no_more_restarts, not_started
 from torchelastic_otel._job.verdict import (
@@ -28,6 +28,7 @@ from torchelastic_otel._job.verdict import (
     raised_attributes,
     rendezvous_verdict,
 )
+from torchelastic_otel._runtime.clock import now
 
 pytestmark = pytest.mark.e2e
 
@@ -128,12 +129,12 @@ def sentences() -> Iterator[str]:
     wordy = WorkerError("error.json", json.dumps({"message": {"message": f"it is {SECRET}"}}))
     typed = WorkerError("error.json", json.dumps({"message": {"message": f"a.b.Error: {SECRET}"}}))
     who: dict[str, str | int] = {"torchelastic.global_rank": 3, "torchelastic.hostname": "fe80::1"}
-    deaths = [own_death(who, WorkerExit(0, 1, error=error), Interval(0, 1, 1)) for error in (wordy, typed)]
+    deaths = [own_death(who, WorkerExit(0, 1, error=error), at(now())) for error in (wordy, typed)]
     yield from (death.sentence for death in deaths)
     yield group_sentence(deaths, deaths)
     yield group_sentence([], deaths)
     words = Recorded(stderr_tail=f"no such user: {SECRET}\n")
-    last = own_death(who, WorkerExit(0, 1, recorded=words), Interval(0, 1, 1))
+    last = own_death(who, WorkerExit(0, 1, recorded=words), at(now()))
     yield last.sentence
     yield group_sentence([last], [last, last])
     yield group_sentence(deaths[1:], [deaths[1], deaths[1]])

@@ -16,6 +16,9 @@ from tests.support.queries import RULES, rules
 TESTS = RULES.with_name("torchelastic.rules.test.yaml")
 RUNBOOK = Path(__file__).parents[2] / "docs" / "runbook.md"
 ALERTS = [rule for rule in rules() if "alert" in rule]
+RUNBOOK_URL = "https://wiki.example.com/torchelastic/runbook.md"
+GRAFANA_URL = "http://localhost:3000"
+"""What the links of the alerts begin with until a user has put in their own."""
 each_alert = pytest.mark.parametrize("alert", ALERTS, ids=[alert["alert"] for alert in ALERTS])
 
 
@@ -50,8 +53,8 @@ def test_an_alert_is_tried_both_ways(alert: dict[str, Any]) -> None:
 @each_alert
 def test_an_alert_has_its_paragraph_in_the_runbook(alert: dict[str, Any]) -> None:
     """The link of an alert leads to a section that says what to look at, what to do, and when to sleep on."""
-    path, _, anchor = alert["annotations"]["runbook"].partition("#")
-    assert path == "docs/runbook.md"
+    path, _, anchor = alert["annotations"]["runbook_url"].partition("#")
+    assert path == RUNBOOK_URL
     text = paragraphs()[anchor]
     for part in ("What it means", "Look first", "Usual causes", "What to do", "False alarm"):
         assert f"**{part}" in text
@@ -71,7 +74,23 @@ def test_an_alert_says_who_and_how_bad(alert: dict[str, Any]) -> None:
     summary = alert["annotations"]["summary"]
     assert re.search(r"\$labels\.(torchelastic_run_id|host_name|job)\b", summary)
     assert alert["annotations"]["description"]
-    assert alert["annotations"]["dashboard"].startswith("/d/torchelastic-job")
+    assert alert["annotations"]["dashboard_url"].startswith(f"{GRAFANA_URL}/d/torchelastic-job")
+
+
+def test_links_are_absolute_and_lead_where_the_user_says() -> None:
+    """The command in the head of the file puts the user's addresses in for the two that stand there."""
+    head = re.search(r"^#   sed (.*?) > ", RULES.read_text(), re.MULTILINE | re.DOTALL)
+    assert head is not None
+    command = "sed " + head[1].replace("\n#  ", "\n")
+    done = subprocess.run(
+        ["bash", "-ec", command], cwd=RULES.parent, capture_output=True, text=True, check=True
+    )
+    made = [rule for group in yaml.safe_load(done.stdout)["groups"] for rule in group["rules"]]
+    links = [rule["annotations"] for rule in made if "alert" in rule]
+    assert len(links) == len(ALERTS)
+    for link in links:
+        assert link["runbook_url"].startswith("https://wiki.example.org/jobs#")
+        assert link["dashboard_url"].startswith("https://grafana.example.com/d/")
 
 
 def test_what_is_recorded_is_used() -> None:

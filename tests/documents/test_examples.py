@@ -25,9 +25,11 @@ def header_command(example: str) -> str:
     return match[1]
 
 
-def run_example(example: str, receiver: OtlpReceiver) -> str:
+def run_example(example: str, receiver: OtlpReceiver, protocol: str = "http/protobuf") -> str:
     """Run an example to its good end; return what it printed."""
-    result = run(header_command(example), env={"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.http_endpoint})
+    endpoint = receiver.grpc_endpoint if protocol == "grpc" else receiver.http_endpoint
+    env = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_EXPORTER_OTLP_PROTOCOL": protocol}
+    result = run(header_command(example), env=env)
     assert result.returncode == 0, result.stderr
     return result.stdout
 
@@ -99,9 +101,10 @@ def test_elastic_launch_program(receiver: OtlpReceiver) -> None:
 
 
 @pytest.mark.e2e
-def test_training_loop(receiver: OtlpReceiver) -> None:
-    """The training script's own spans hang under the span of the worker that they ran in."""
-    printed = run_example("training_loop/train.py", receiver)
+@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
+def test_training_loop(receiver: OtlpReceiver, protocol: str) -> None:
+    """The training script's own spans hang under the span of the worker that they ran in, by any protocol."""
+    printed = run_example("training_loop/train.py", receiver, protocol)
     losses = [float(loss) for loss in re.findall(r"epoch \d: loss ([\d.]+)", printed)]
     assert len(losses) == 3
     assert losses[-1] < losses[0]

@@ -13,10 +13,11 @@ from tests.support.held_bridge import Held
 from tests.support.said import Said
 from tests.support.waiting import LONG_S
 from torchelastic_otel._intake import queue
+from torchelastic_otel._intake.bridge import Bridge
 from torchelastic_otel._intake.messages import AgentFact, LoggedText, RecordedEvent
-from torchelastic_otel._intake.queue import Bridge
 from torchelastic_otel._job import facts as f
 from torchelastic_otel._job.engine import Engine
+from torchelastic_otel._runtime.clock import now
 from torchelastic_otel._telemetry.providers import Providers
 
 
@@ -40,11 +41,11 @@ def test_quiet_facts_keep_their_place(held: Held, monkeypatch: pytest.MonkeyPatc
     told: list[f.Fact] = []
     monkeypatch.setattr(Engine, "fact", lambda _engine, fact: told.append(fact))
     facts = [
-        f.JobStarted(1, 1, run_id="r"),
-        f.Operation(1, 2, "_rendezvous", 0.1),
-        f.Monitored(1, 3, "HEALTHY", []),
-        f.Operation(1, 4, "run", 0.1),
-        f.JobEnded(1, 5),
+        f.JobStarted(1, now(), run_id="r"),
+        f.Operation(1, now(), "_rendezvous", 0.1),
+        f.Monitored(1, now(), "HEALTHY", []),
+        f.Operation(1, now(), "run", 0.1),
+        f.JobEnded(1, now()),
     ]
     held.hold()
     for fact in facts:
@@ -75,7 +76,7 @@ def test_queue_is_bounded_in_bytes(held: Held, monkeypatch: pytest.MonkeyPatch) 
     for _ in range(3):
         held.hold()
         for _ in range(8):
-            held.bridge.enqueue(RecordedEvent("e", "AGENT", 0, {"text": text}, time.time_ns(), None))
+            held.bridge.enqueue(RecordedEvent("e", "AGENT", 0, {"text": text}, now(), None))
         held.release()
         assert held.bridge.flush(LONG_S)
     assert held.bridge.dropped["logs"] == 9
@@ -90,7 +91,7 @@ def test_facts_and_questions_are_never_dropped(held: Held, monkeypatch: pytest.M
     answers: list[int | None] = []
     asking = threading.Thread(target=lambda: answers.append(held.bridge.ask(lambda engine: 1, LONG_S)))
     asking.start()
-    while held.bridge._queue.qsize() == 5:
+    while held.bridge.waiting == 5:
         time.sleep(0)
     held.release()
     asking.join()
@@ -107,7 +108,7 @@ def test_sustained_recording_is_committed_meanwhile(held: Held, monkeypatch: pyt
     commit = telemetry.commit
 
     def counted() -> None:
-        sizes.append(held.bridge._queue.qsize())
+        sizes.append(held.bridge.waiting)
         commit()
 
     monkeypatch.setattr(telemetry, "commit", counted)
@@ -168,7 +169,7 @@ def test_broken_event_becomes_a_raw_record(held: Held, said: Said) -> None:
     """What cannot be translated arrives as text; its neighbours are as they were, and it is said once."""
     held.put("before")
     for _ in range(2):
-        held.bridge.enqueue(RecordedEvent(Unreadable(), "AGENT", 0, {"key": "kept"}, time.time_ns(), None))
+        held.bridge.enqueue(RecordedEvent(Unreadable(), "AGENT", 0, {"key": "kept"}, now(), None))
     held.put("after")
     records = held.records()
     assert [name for name, _ in records] == ["before", *["torchelastic.unparsed"] * 2, "after"]
@@ -185,7 +186,7 @@ def test_broken_text_is_kept(held: Held, monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(Engine, "text", fail)
     held.put("before")
-    held.bridge.enqueue(LoggedText('{"name": "what torch wrote"}', time.time_ns(), None, None))
+    held.bridge.enqueue(LoggedText('{"name": "what torch wrote"}', now(), None, None))
     held.put("after")
     assert held.records() == [
         ("before", "before"),
@@ -198,7 +199,7 @@ def test_broken_text_is_kept(held: Held, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_event_that_cannot_even_be_shown(held: Held, said: Said) -> None:
     """It costs itself and nobody else."""
     held.put("before")
-    held.bridge.enqueue(RecordedEvent(Unspeakable(), "AGENT", 0, {}, time.time_ns(), None))
+    held.bridge.enqueue(RecordedEvent(Unspeakable(), "AGENT", 0, {}, now(), None))
     held.put("after")
     names = held.names()
     assert (names[0], names[-1]) == ("before", "after")
@@ -222,7 +223,7 @@ def test_question_that_fails_is_answered(held: Held, said: Said) -> None:
 def test_telemetry_that_cannot_be_set_up(said: Said) -> None:
     """Said once; after that, recording and flushing cost nothing."""
     bridge = Bridge(cast(Providers, object()))
-    event = RecordedEvent("e", "AGENT", 0, {}, 0, None)
+    event = RecordedEvent("e", "AGENT", 0, {}, now(), None)
     bridge.enqueue(event)
     assert said.wait("setting up telemetry")
     deadline = time.monotonic() + LONG_S
@@ -277,8 +278,8 @@ def test_disabled(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     """OTEL_SDK_DISABLED: no thread, no queue, and nothing to wait for."""
     monkeypatch.setenv("OTEL_SDK_DISABLED", value)
     bridge = Bridge()
-    bridge.enqueue(RecordedEvent("e", "AGENT", 0, {}, 0, None))
+    bridge.enqueue(RecordedEvent("e", "AGENT", 0, {}, now(), None))
     assert bridge.flush(LONG_S)
     assert bridge.ask(lambda engine: 1, LONG_S) is None
     assert not bridge._running
-    assert bridge._queue.empty()
+    assert not bridge.waiting

@@ -71,7 +71,7 @@ def test_other_loggers_are_taken(taken: Taken) -> None:
     assert OtelHandler().handle(record)
     (item,) = taken.items
     assert isinstance(item, LoggedText)
-    assert (item.text, item.recorded_ns) == ("a b", int(record.created * 1e9))
+    assert (item.text, item.recorded.wall_ns) == ("a b", int(record.created * 1e9))
 
 
 def test_own_threads_record_nothing(taken: Taken) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from tests.support.job_player import SIGTERM, WORKER, ns
+from tests.support.job_player import SIGTERM, WORKER, moment, ns
 from tests.support.job_world import World, running
 from torchelastic_otel import _contract as c
 from torchelastic_otel._config.settings import Settings
@@ -61,7 +61,7 @@ FACTS: dict[type[f.Fact], dict[str, SearchStrategy[Any]]] = {
     f.WorkersExited: {
         "exits": EXITS,
         "oom_kills": st.none() | RANKS,
-        "alive_ns": st.just(0) | SECONDS.map(ns),
+        "alive": st.none() | SECONDS.map(moment),
         "raised": st.dictionaries(RANKS, WORKER_ERRORS),
     },
     f.WorkersStopping: {},
@@ -71,7 +71,7 @@ FACTS: dict[type[f.Fact], dict[str, SearchStrategy[Any]]] = {
         "stuck_pids": st.lists(PIDS),
     },
     f.RestartStarted: {"state": st.sampled_from(["FAILED", "HEALTHY", "UNHEALTHY"]), "waiting": NAMES},
-    f.ExitBarrier: {"end_ns": SECONDS.map(ns)},
+    f.ExitBarrier: {"left": SECONDS.map(moment)},
     f.Operation: {"name": st.just("run"), "took_s": st.floats(0, 9)},
     f.StopRequested: {"signal": st.just("SIGTERM")},
     f.RunRaising: {},
@@ -85,7 +85,7 @@ FACTS: dict[type[f.Fact], dict[str, SearchStrategy[Any]]] = {
 
 def fact_of(kind: type[f.Fact]) -> SearchStrategy[Step]:
     """Return facts of a kind, most of them of one job."""
-    facts = st.builds(kind, st.sampled_from([1, 1, 1, 2]), SECONDS.map(ns), **FACTS[kind])
+    facts = st.builds(kind, st.sampled_from([1, 1, 1, 2]), SECONDS.map(moment), **FACTS[kind])
     return facts.map(lambda fact: lambda world: world.engine.fact(fact))
 
 
@@ -105,7 +105,7 @@ WHILE_WORKERS_RUN: SearchStrategy[Step] = st.one_of(
     fact_of(f.RestartStarted),
     event_of(World.worker_event, SECONDS, STATES, RANKS, st.none() | CODES),
     event_of(lambda world, at, pid: world.watchdog(at, worker_pid=str(pid), signal="9"), SECONDS, PIDS),
-    event_of(lambda world, at: world.engine.tick(ns(at)), SECONDS),
+    event_of(lambda world, at: world.engine.tick(moment(at)), SECONDS),
 )
 """What ends no generation by itself."""
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.support.job_player import AGENT, IN_WORKER, NOW, SIGTERM, WORKER, ns
+from tests.support.job_player import AGENT, IN_WORKER, SIGTERM, WORKER, moment, ns
 from tests.support.job_world import World, recorded, running
 from tests.support.plain_output import PlainSpan
 from tests.support.said import Said
@@ -150,9 +150,9 @@ def test_a_rendezvous_event_is_the_same_by_its_fields() -> None:
 def test_what_cannot_be_read_is_a_raw_record() -> None:
     """It is counted and kept as it is, and the bridge says that it is its own fault."""
     world = running()
-    world.engine.broken("the text", NOW, ValueError("wrong"))
+    world.engine.broken("the text", moment(5), ValueError("wrong"))
     (record,) = world.told("torchelastic.unparsed")
-    assert (record.body, record.severity, record.time_ns) == ("the text", WARN, NOW)
+    assert (record.body, record.severity, record.time_ns) == ("the text", WARN, ns(5))
     assert world.points("torchelastic.events", "torchelastic.event")["torchelastic.unparsed"] == 1
 
 
@@ -177,9 +177,9 @@ def test_spans_of_workers_wait_for_torchs_last_event() -> None:
     """Two seconds, then they end at the time they were seen ended; until then the engine is to look again."""
     world = running()
     world.tell(f.WorkersExited, 10, [world.exit(0, 0)])
-    assert not world.engine.tick(ns(11))
+    assert not world.engine.tick(moment(11))
     assert not ended_workers(world)
-    assert world.engine.tick(ns(13))
+    assert world.engine.tick(moment(13))
     assert len(ended_workers(world)) == 1
 
 

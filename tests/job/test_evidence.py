@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.job_player import AGENT, GROUP, error_file, ns
+from tests.support.job_player import AGENT, GROUP, error_file, moment, ns
 from tests.support.job_world import World, first_failure, running
 from torchelastic_otel._job import facts as f
-from torchelastic_otel._job.evidence import Interval, first_of
+from torchelastic_otel._job.evidence import Interval, Source, first_of
+from torchelastic_otel._runtime.clock import Moment
 
 FAILURE = "torchelastic.failure"
 GLOO = "RuntimeError: [gloo/transport/tcp/pair.cc:538] Connection closed by peer [127.0.0.1]:4711"
@@ -32,7 +33,7 @@ def fail(
 ) -> None:
     """At second 10 the agent sees ``dead``; it begins to stop the others, and they have ended at 11."""
     exits = [world.exit(rank, code, error=error) for rank, (code, error) in dead.items()]
-    world.tell(f.WorkersExited, 10, exits, None, ns(9.9), raised or {})
+    world.tell(f.WorkersExited, 10, exits, None, moment(9.9), raised or {})
     world.tell(f.WorkersStopping, 10.001)
     rest = [world.exit(rank, code, error=error) for rank, (code, error) in stopped.items()]
     world.tell(f.WorkersStopped, 11, rest)
@@ -147,7 +148,7 @@ def test_after_a_signal_no_death_of_its_own_is_dropped() -> None:
     """One that had raised when another was seen dead is told and counted, though a signal comes next."""
     world = running(count=3)
     error = error_file("ValueError: x", 9.2)
-    world.tell(f.WorkersExited, 10, [world.exit(0, 3)], None, ns(9.9), {1: error})
+    world.tell(f.WorkersExited, 10, [world.exit(0, 3)], None, moment(9.9), {1: error})
     world.tell(f.StopRequested, 10.5, "SIGTERM")
     world.tell(f.WorkersExited, 11, [world.exit(1, 1, error=error)])
     world.tell(f.WorkersStopped, 12, [world.exit(2, -9)])
@@ -161,7 +162,7 @@ def test_a_death_whose_end_nobody_saw_is_told_at_the_end() -> None:
     """The launcher ends before it could stop the worker that had raised."""
     world = running()
     error = error_file("ValueError: x", 9.2)
-    world.tell(f.WorkersExited, 10, [world.exit(0, 1)], None, ns(9.9), {1: error})
+    world.tell(f.WorkersExited, 10, [world.exit(0, 1)], None, moment(9.9), {1: error})
     world.end(12, "FAILED")
     _, late = world.told(FAILURE)
     assert late.attributes["torchelastic.global_rank"] == 1
@@ -201,8 +202,8 @@ def test_a_clock_that_is_ahead_puts_nothing_off() -> None:
 def test_who_was_told_first_is_not_doubted_by_a_tie() -> None:
     """A record that names one, and a later one that names two, would contradict each other."""
     world = running()
-    world.tell(f.WorkersExited, 10, [world.exit(1, 1)], None, ns(9))
-    world.tell(f.WorkersExited, 10.1, [world.exit(0, 1)], None, ns(9))
+    world.tell(f.WorkersExited, 10, [world.exit(1, 1)], None, moment(9))
+    world.tell(f.WorkersExited, 10.1, [world.exit(0, 1)], None, moment(9))
     world.end(12, "FAILED")
     assert firsts(world) == [1, 1, 1, 1]
 
@@ -224,7 +225,8 @@ class Death:
     """A death for the order alone."""
 
     def __init__(self, when: tuple[int, int], peer_lost: bool) -> None:
-        self.when = Interval(min(when), max(when), max(when))
+        early, late = Moment(min(when), 0), Moment(max(when), 0)
+        self.when = Interval(early, late, late, Source.LOOKS)
         self.peer_lost = peer_lost
 
 
@@ -239,8 +241,8 @@ def test_the_first_are_those_that_no_other_can_precede(deaths: list[Death]) -> N
     assert all(death in own for death in first)
     assert bool(first) == bool(own)
     for death in own:
-        preceded = any(other.when.latest_ns <= death.when.earliest_ns for other in own if other is not death)
+        preceded = any(other.when.latest <= death.when.earliest for other in own if other is not death)
         if death not in first:
             assert preceded
-        elif death.when.earliest_ns != death.when.latest_ns:
-            assert not any(other.when.latest_ns < death.when.earliest_ns for other in own)
+        elif death.when.earliest != death.when.latest:
+            assert not any(other.when.latest < death.when.earliest for other in own)

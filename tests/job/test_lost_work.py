@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.support.job_player import GROUP, ns
+from tests.support.job_player import GROUP, moment
 from tests.support.job_world import World, running
 from torchelastic_otel._job import facts as f
 
@@ -14,13 +14,13 @@ RESTART = "torchelastic.restart"
 
 def at(steps: int, saved: float = 0, saved_steps: int = 0, *, numbered: bool = False) -> f.Recorded:
     """Return what a recorder leaves of so many steps, and of a checkpoint at second ``saved``."""
-    progress = f.Progress(steps, numbered, ns(saved) if saved else 0, saved_steps)
+    progress = f.Progress(steps, numbered, moment(saved) if saved else None, saved_steps)
     return f.Recorded("ValueError", "x", "", progress=progress)
 
 
 def fail(world: World, when: float, dead: f.Recorded, stopped: f.Recorded) -> None:
     """One of two workers dies, and the other is stopped."""
-    world.tell(f.WorkersExited, when, [world.exit(1, 1, recorded=dead)], None, ns(when - 0.1))
+    world.tell(f.WorkersExited, when, [world.exit(1, 1, recorded=dead)], None, moment(when - 0.1))
     world.tell(f.WorkersStopping, when)
     world.tell(f.WorkersStopped, when + 1, [world.exit(0, -15, recorded=stopped)])
     world.tell(f.WorkersStopped, when + 1, [])  # torch closes the processes once more before it restarts

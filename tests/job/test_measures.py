@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.job_player import AGENT, ns
+from tests.support.job_player import AGENT, moment
 from tests.support.job_world import World, running, times
 from torchelastic_otel import _contract as c
 from torchelastic_otel._job import facts as f
@@ -25,6 +25,7 @@ def test_every_counter_begins_at_zero() -> None:
     causes = set(world.points(c.METRIC_WORKER_FAILURES, c.FAILURE_CAUSE))
     assert causes == {"exit", "signal", "exception", "watchdog", "uninterruptible"}
     assert set(world.points(c.METRIC_RESTARTS, CAUSE)) == {"worker_failure", "membership_change"}
+    assert world.points(c.METRIC_LAUNCHERS_ENDED, c.OUTCOME) == {"succeeded": 0, "failed": 0, "terminated": 0}
 
 
 def test_each_measurement_says_its_run_id_and_nothing_of_rank_or_host() -> None:
@@ -92,6 +93,35 @@ def test_a_job_that_fails_for_good() -> None:
     assert world.points(c.METRIC_WORKER_ACTIVE) == {None: 0}
 
 
+@pytest.mark.parametrize("outcome", ["succeeded", "failed", "terminated"])
+def test_a_launcher_that_ends_says_so_once(outcome: str) -> None:
+    """By its outcome, in its span's context, and not before it ends."""
+    world = running(max_restarts=0)
+    assert world.metric(c.METRIC_LAUNCHERS_ENDED) == 0
+    if outcome == "terminated":
+        world.signalled(10)
+    elif outcome == "failed":
+        world.die(10, {0: 3}, stopped={1: -15})
+        assert world.metric(c.METRIC_LAUNCHERS_ENDED) == 0
+        world.end(12, "FAILED")
+    else:
+        world.succeed(10)
+    world.engine.close(None)
+    counted = world.points(c.METRIC_LAUNCHERS_ENDED, c.OUTCOME)
+    assert {value: count for value, count in counted.items() if count} == {outcome: 1}
+    agent = world.one(AGENT).context
+    (series,) = [found for found in world.series(c.METRIC_LAUNCHERS_ENDED) if found.value]
+    assert [span for span in series.spans if span is not None] == [agent]
+
+
+def test_an_end_of_which_nobody_knows_how_it_came_has_no_outcome() -> None:
+    """The launcher has ended all the same."""
+    world = running()
+    world.engine.close(None)
+    counted = world.points(c.METRIC_LAUNCHERS_ENDED, c.OUTCOME)
+    assert {value: count for value, count in counted.items() if count} == {None: 1}
+
+
 def test_a_launcher_that_is_told_to_stop() -> None:
     """Nobody failed: workers are up until they are stopped, and none is active in the end."""
     world = running()
@@ -108,7 +138,7 @@ def test_time_is_counted_while_it_passes() -> None:
     world.start(0)
     world.attempt(0)
     for at in range(5):
-        world.engine.tick(ns(at))
+        world.engine.tick(moment(at))
     assert world.points(c.METRIC_RENDEZVOUS_WAITING) == {None: 4}
     assert world.points(c.METRIC_DOWNTIME, CAUSE)["startup"] == 3
     world.joined(5)
@@ -116,10 +146,10 @@ def test_time_is_counted_while_it_passes() -> None:
     assert world.points(c.METRIC_RENDEZVOUS_WAITING) == {None: 0}
     world.workers(6)
     for at in range(6, 100):
-        world.engine.tick(ns(at))
+        world.engine.tick(moment(at))
     assert world.points(c.METRIC_UPTIME) == {None: 92}
     world.succeed(100)
-    world.engine.tick(ns(10_000))
+    world.engine.tick(moment(10_000))
     assert world.points(c.METRIC_UPTIME) == {None: 94}
     assert sum(world.points(c.METRIC_DOWNTIME, CAUSE).values()) == 6 + 301
 
@@ -194,7 +224,7 @@ def test_measurements_are_taken_in_the_context_of_their_spans() -> None:
     world = running()
     world.die(10, {0: 3}, stopped={1: -15})
     world.restart(12)
-    world.tell(f.ExitBarrier, 20, ns(21))
+    world.tell(f.ExitBarrier, 20, moment(21))
     world.succeed(30)
     spans = {span.context.span_id: f"{span.name} {times(span)[0]:g}" for span in world.ended}
 
@@ -213,7 +243,7 @@ def test_events_are_counted_by_torchs_names_and_a_users_as_other() -> None:
     """A user's names would be a series each; heartbeats have a metric of their own."""
     world = running()
     for name in ("saved", "loaded"):
-        world.engine.event((name, "WORKER", 0, {"run_id": "r"}), ns(3), None)
+        world.engine.event((name, "WORKER", 0, {"run_id": "r"}), moment(3), None)
     events = world.points(c.METRIC_EVENTS, c.EVENT)
     assert events["other"] == 2
     assert events["torchelastic.worker.status.START"] == 2
@@ -284,7 +314,7 @@ def test_a_program_that_lives_on_counts_no_more() -> None:
     world.die(10, {0: 0, 1: 0})
     world.tell(f.RunEnded, 11, "SUCCEEDED")
     for at in range(11, 500):
-        world.engine.tick(ns(at))
+        world.engine.tick(moment(at))
     world.engine.close(None)
     assert world.points(c.METRIC_UPTIME) == {None: 8}
     assert sum(world.points(c.METRIC_DOWNTIME, CAUSE).values()) == 3
@@ -293,7 +323,7 @@ def test_a_program_that_lives_on_counts_no_more() -> None:
 def test_a_launcher_that_ends_without_a_word_ends_where_its_time_was_counted() -> None:
     """Its span, its uptime and its downtime agree."""
     world = running()
-    world.engine.tick(ns(100))
+    world.engine.tick(moment(100))
     world.engine.close(None)
     assert world.points(c.METRIC_UPTIME) == {None: 97}
     assert times(world.one(AGENT)) == (0, 99)
@@ -303,5 +333,5 @@ def test_a_run_id_in_a_users_own_event_makes_no_series() -> None:
     """It is one of another kind: an experiment's, of which there may be thousands."""
     world = running()
     for number in range(100):
-        world.engine.event(("saved", "WORKER", 0, {"run_id": f"mlflow-{number}"}), ns(3), None)
+        world.engine.event(("saved", "WORKER", 0, {"run_id": f"mlflow-{number}"}), moment(3), None)
     assert set(world.points(c.METRIC_EVENTS, c.RUN_ID)) == {"r"}

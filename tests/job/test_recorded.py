@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.job_player import STATUS, error_file, ns
+from tests.support.job_player import STATUS, error_file, moment, ns
 from tests.support.job_world import World, first_failure, running
 from torchelastic_otel._job import facts as f
 
@@ -26,7 +26,7 @@ Current thread 0x00007f63ffa0cb80 (most recent call first):
 def raised(at: float, kind: str = "ValueError", message: str = "loss is NaN", **more: Any) -> f.Recorded:
     """Return what a recorder leaves of an exception."""
     stack = f"Traceback (most recent call last):\n{kind}: {message}\n"
-    return f.Recorded(kind, message, stack, ns(at), **more)
+    return f.Recorded(kind, message, stack, moment(at), **more)
 
 
 def fail(
@@ -37,7 +37,7 @@ def fail(
 ) -> None:
     """At second 10 the agent sees ``dead``; it begins to stop the others, and they have ended at 11."""
     exits = [world.exit(rank, code, recorded=left) for rank, (code, left) in dead.items()]
-    world.tell(f.WorkersExited, 10, exits, None, ns(9.9), {}, running or {})
+    world.tell(f.WorkersExited, 10, exits, None, moment(9.9), {}, running or {})
     world.tell(f.WorkersStopping, 10.001)
     rest = [world.exit(rank, code, recorded=left) for rank, (code, left) in (stopped or {}).items()]
     world.tell(f.WorkersStopped, 11, rest)
@@ -101,7 +101,7 @@ def test_each_record_has_one_exception_where_torchs_error_file_exists_too() -> N
     """The recorder saw what ended the program; the file may be of one that was caught."""
     world = running()
     exit_ = world.exit(1, 1, error=error_file("KeyError: caught", 9.1), recorded=raised(9.4))
-    world.tell(f.WorkersExited, 10, [exit_], None, ns(9.9))
+    world.tell(f.WorkersExited, 10, [exit_], None, moment(9.9))
     (record,) = world.told(FAILURE)
     assert record.attributes["exception.type"] == "ValueError"
     assert record.attributes["exception.message"] == "loss is NaN"
@@ -121,7 +121,7 @@ def test_a_file_and_a_recorder_are_compared_by_the_earlier_of_both(
         0, 1, error=error_file("ValueError: x", written), recorded=raised(seen, message="x")
     )
     other = world.exit(1, 1, recorded=raised(9.3, "KeyError", "y"))
-    world.tell(f.WorkersExited, 10, [decorated, other], None, ns(9.9))
+    world.tell(f.WorkersExited, 10, [decorated, other], None, moment(9.9))
     assert first_failure(world.told(FAILURE)[0].attributes)["global_rank"] == first
 
 

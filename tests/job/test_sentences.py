@@ -9,6 +9,7 @@ import pytest
 
 from torchelastic_otel import _contract as c
 from torchelastic_otel._job import sentences as s
+from torchelastic_otel._job.evidence import Source
 from torchelastic_otel._values import Attributes
 
 WORKER: Attributes = {c.GLOBAL_RANK: 3, c.LOCAL_RANK: 1, c.WORKER_ID: "4711", c.HOSTNAME: "node-2"}
@@ -106,12 +107,24 @@ SENTENCES = [
         s.killed_by_watchdog(ZERO, "s"),
         "Worker 0 is killed by the watchdog: its scope s expired",
     ),
-    (s.first_deaths([]), "the worker group failed"),
-    (s.first_deaths(["Worker 0 died"]), "Worker 0 died"),
+    (s.first_deaths([], set()), "the worker group failed"),
+    (s.first_deaths(["Worker 0 died"], {Source.LOOKS}), "Worker 0 died"),
     (
-        s.first_deaths([f"Worker {number} died" for number in range(6)]),
+        s.first_deaths([f"Worker {number} died" for number in range(6)], {Source.LOOKS}),
         "6 workers died between two looks of the agent, none known as the first: "
         "Worker 0 died; Worker 1 died; Worker 2 died; Worker 3 died; and 2 more",
+    ),
+    (s.tie({Source.LOOKS}), "died between two looks of the agent"),
+    (s.tie({Source.FILE_TIME}), "raised within 10 ms of each other, which file times do not tell apart"),
+    (s.tie({Source.WHOLE_SECOND}), "raised in the same second, and their error files tell no more"),
+    (
+        s.tie({Source.FILE_TIME, Source.WHOLE_SECOND}),
+        "raised in the same second, and their error files tell no more",
+    ),
+    (s.tie({Source.MOMENT}), "failed at the same look of the agent"),
+    (
+        s.tie({Source.FILE_TIME, Source.LOOKS}),
+        "died so close together that the evidence does not tell them apart",
     ),
     (s.not_started(RAISED), "the workers could not be started: ValueError: wrong"),
     (s.who_had_joined([], 2, 2), ": 0 of the 2 nodes needed had joined"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.support.job_player import AGENT, GROUP, RENDEZVOUS, STATUS, WORKER, ns
+from tests.support.job_player import AGENT, GROUP, RENDEZVOUS, STATUS, WORKER, moment, ns
 from tests.support.job_world import World, running, times
 from torchelastic_otel._job import facts as f
 from torchelastic_otel._job.identity import hash_trace_id
@@ -121,7 +121,7 @@ def test_ended_jobs_make_room_first() -> None:
         world.run_id = f"run-{number}"
         world.worker_event(number, "START", 0)
     world.event(70, "SUCCEEDED", run_id="run-40")
-    world.engine.tick(ns(1000))
+    world.engine.tick(moment(1000))
     ended = len(world.all(AGENT))
     world.run_id = "run-64"
     world.worker_event(1001, "START", 0)

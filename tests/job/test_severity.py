@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.job_player import SIGTERM, STATUS, error_file, ns
+from tests.support.job_player import SIGTERM, STATUS, error_file, moment
 from tests.support.job_world import World, running
 from torchelastic_otel._config.settings import Settings
 from torchelastic_otel._job import facts as f
@@ -36,7 +36,7 @@ def stopped_after_it_raised(world: World) -> None:
     """Torch says that the agent stopped it; it had raised before."""
     running(world)
     error = error_file("ValueError: x", 9)
-    world.tell(f.WorkersExited, 10, [world.exit(0, 1)], None, ns(9.9), {1: error})
+    world.tell(f.WorkersExited, 10, [world.exit(0, 1)], None, moment(9.9), {1: error})
     world.tell(f.WorkersStopped, 11, [world.exit(1, -15, error=error)])
     world.worker_event(12, "TERMINATED", 1, -15)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.support.job_player import AGENT, GROUP, RENDEZVOUS, SIGTERM, STATUS, WORKER, ns
+from tests.support.job_player import AGENT, GROUP, RENDEZVOUS, SIGTERM, STATUS, WORKER, moment
 from tests.support.job_world import World, running, times
 from torchelastic_otel._job import facts as f
 from torchelastic_otel._job.event import WARN
@@ -52,7 +52,7 @@ def test_signal_at_the_exit_barrier() -> None:
     """The workers had succeeded; the launcher was stopped while it waited for the other nodes."""
     world = running()
     world.die(10, {0: 0, 1: 0})
-    world.tell(f.ExitBarrier, 10, ns(40))
+    world.tell(f.ExitBarrier, 10, moment(40))
     world.signalled(40)
     assert {span.outcome for span in world.all(WORKER)} == {"succeeded"}
     assert world.one(GROUP).outcome == "succeeded"

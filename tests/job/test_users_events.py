@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.trace import SpanContext, TraceFlags
 
-from tests.support.job_player import AGENT, IN_WORKER, NOW, STATUS, TRACEPARENT, ns
+from tests.support.job_player import AGENT, IN_WORKER, NOW, STATUS, TRACEPARENT, moment
 from tests.support.job_world import World, recorded, running
 from tests.support.odd_values import scalars, short
 from tests.support.plain_output import Record
@@ -19,7 +19,7 @@ from torchelastic_otel._job.event import INFO
 
 def users(world: World, span: SpanContext | None = None, **metadata: Any) -> Record:
     """A user's own event is recorded; return its record."""
-    world.engine.event(("checkpoint.saved", "WORKER", 0, metadata), ns(5), span)
+    world.engine.event(("checkpoint.saved", "WORKER", 0, metadata), moment(5), span)
     return world.told("checkpoint.saved")[-1]
 
 

@@ -34,6 +34,7 @@ from tests.support.programs import Program, backend, ended, fetch, poll, tool
 
 __all__ = [
     "CONFIGS",
+    "NOWHERE",
     "README",
     "README_BLOCKS",
     "Collector",
@@ -84,6 +85,13 @@ class Collector:
         return sum(float(line.rpartition(" ")[2]) for line in series)
 
 
+NOWHERE = {
+    **dict.fromkeys(("JAEGER_ENDPOINT", "TEMPO_ENDPOINT", "GATEWAY_ENDPOINT"), "127.0.0.1:9"),
+    "VENDOR_ENDPOINT": "http://127.0.0.1:9",
+}
+"""The addresses of destinations that have no default, where nobody listens."""
+
+
 def settings(directory: Path) -> dict[str, str]:
     """Variables with which no collector of a test gets in the way of another, or of one that a user runs."""
     ports = [free_port() for _ in range(4)]
@@ -94,7 +102,7 @@ def settings(directory: Path) -> dict[str, str]:
         "METRICS_PORT": str(ports[3]),
         "QUEUE_DIR": str(directory / "queue"),
         "FILE_DIR": str(directory),
-        "VENDOR_ENDPOINT": "http://127.0.0.1:9",
+        **NOWHERE,
     }
 
 

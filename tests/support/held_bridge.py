@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from typing import Any
 
 from opentelemetry.sdk._logs import LoggerProvider
@@ -11,9 +10,10 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.trace import TracerProvider
 
 from tests.support.waiting import LONG_S
+from torchelastic_otel._intake.bridge import Bridge
 from torchelastic_otel._intake.messages import RecordedEvent
-from torchelastic_otel._intake.queue import Bridge
 from torchelastic_otel._job.engine import Engine
+from torchelastic_otel._runtime.clock import now
 from torchelastic_otel._telemetry.providers import Providers
 
 
@@ -50,7 +50,7 @@ class Held:
     def put(self, *names: str) -> None:
         """Queue an event for each name."""
         for name in names:
-            self.bridge.enqueue(RecordedEvent(name, "AGENT", 0, {}, time.time_ns(), None))
+            self.bridge.enqueue(RecordedEvent(name, "AGENT", 0, {}, now(), None))
 
     def hold(self) -> None:
         """Keep the bridge's thread busy; returns once it is."""

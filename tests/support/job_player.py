@@ -11,10 +11,12 @@ from torchelastic_otel._config.settings import Settings
 from torchelastic_otel._job import facts as f
 from torchelastic_otel._job.engine import Engine
 from torchelastic_otel._job.output import Output
+from torchelastic_otel._runtime.clock import Moment
 
 S = 1_000_000_000
 T0 = 1_700_000_000 * S
 NOW = T0 + 123_456_789
+_BOOTED_FOR = 1_000_000 * S
 STATUS = torch_texts.STATUS
 AGENT, RENDEZVOUS = "torchelastic.agent", "torchelastic.rendezvous"
 GROUP, WORKER = "torchelastic.worker_group", "torchelastic.worker"
@@ -33,24 +35,31 @@ class Player:
         self.run_id = "r"
         self.pids: dict[int, int] = {}
         self.round = -1
+        self.clock_ahead = 0.0
+        """By how much somebody has set the wall clock forward, in seconds."""
+
+    def moment(self, at: float) -> Moment:
+        """Return a moment of the test's world, by the wall clock as it is set now."""
+        return moment(at)._replace(wall_ns=ns(at + self.clock_ahead))
 
     # What torch records
 
     def record(self, event: str | Mapping[str, Any], thread: str | None = None) -> None:
         """An event is recorded at ``NOW``, as text or by its fields."""
+        now = moment((NOW - T0) / S)._replace(wall_ns=NOW)
         if isinstance(event, str):
-            self.engine.text(event, NOW, thread, None)
+            self.engine.text(event, now, thread, None)
         elif "node_state" in event:
-            self.engine.rendezvous_event(event, NOW, thread)
+            self.engine.rendezvous_event(event, now, thread)
         else:
             fields = (event["name"], event["source"], event["timestamp"], event["metadata"])
-            self.engine.event(fields, NOW, None)
+            self.engine.event(fields, now, None)
 
     def rendezvous(self, at: float, message: str, state: str = "RUNNING", **fields: Any) -> None:
         """Torch records a rendezvous event."""
         known = {"run_id": self.run_id, "hostname": "n", "pid": 1, "local_id": 0}
         full = torch_texts.rendezvous_event(**{**known, "message": message, "node_state": state, **fields})
-        self.engine.text(json.dumps(full), ns(at), "MainThread", None)
+        self.engine.text(json.dumps(full), self.moment(at), "MainThread", None)
 
     def heartbeat(self, at: float, state: str = "RUNNING") -> None:
         """The keep-alive records an event."""
@@ -70,7 +79,7 @@ class Player:
             "metadata": json.dumps({"group_world_size": 1, "entry_point": "train.py", **(inner or {})}),
         }
         fields = torch_texts.status_event(state, source, **{**known, **metadata})
-        self.engine.text(json.dumps(fields), ns(at), "MainThread", None)
+        self.engine.text(json.dumps(fields), self.moment(at), "MainThread", None)
 
     def worker_event(self, at: float, state: str, rank: int, code: int | None = None, **more: Any) -> None:
         """Torch records a worker's event."""
@@ -87,13 +96,13 @@ class Player:
     def watchdog(self, at: float, name: str = "kill worker process", **inner: str) -> None:
         """Torch's watchdog records an event."""
         fields = torch_texts.watchdog_event(name, run_id=self.run_id, **inner)
-        self.engine.text(json.dumps(fields), ns(at), "Watchdog", None)
+        self.engine.text(json.dumps(fields), self.moment(at), "Watchdog", None)
 
     # What the agent does
 
     def tell(self, kind: type[f.Fact], at: float, /, *args: Any, **fields: Any) -> None:
         """Hand a fact of the current job to the engine."""
-        self.engine.fact(kind(self.number, ns(at), *args, **fields))
+        self.engine.fact(kind(self.number, self.moment(at), *args, **fields))
 
     def start(self, at: float = 0, run_id: str = "r", **fields: Any) -> None:
         """A launcher starts a job."""
@@ -180,7 +189,7 @@ class Player:
     def succeed(self, at: float, count: int = 2) -> None:
         """All workers end with 0 and the launcher ends, the exit barrier taking five minutes."""
         self.die(at, dict.fromkeys(range(count), 0))
-        self.tell(f.ExitBarrier, at, ns(at + 300))
+        self.tell(f.ExitBarrier, at, self.moment(at + 300))
         for rank in range(count):
             self.worker_event(at + 300, "SUCCEEDED", rank)
         self.end(at + 300, "SUCCEEDED")
@@ -207,12 +216,17 @@ class Player:
 
     def settle(self) -> None:
         """Let the spans end that wait for torch's last event."""
-        assert self.engine.tick(1 << 62)
+        assert self.engine.tick(Moment(1 << 62, 1 << 62))
 
 
 def ns(at: float) -> int:
-    """Return a time of the test's world."""
+    """Return a wall time of the test's world."""
     return T0 + round(at * S)
+
+
+def moment(at: float) -> Moment:
+    """Return a moment of the test's world, whose wall clock nobody has set."""
+    return Moment(_BOOTED_FOR + round(at * S), ns(at))
 
 
 def error_file(message: str, at: float) -> f.WorkerError:

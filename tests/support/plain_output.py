@@ -14,6 +14,7 @@ from torchelastic_otel import _contract as c
 from torchelastic_otel._job.event import Event
 from torchelastic_otel._job.identity import ParentContext, format_traceparent
 from torchelastic_otel._job.output import OpenSpan
+from torchelastic_otel._runtime.clock import Moment
 from torchelastic_otel._values import Attributes, AttributeValue
 
 
@@ -43,7 +44,7 @@ class PlainSpan:
     """A span; ``ends`` is how often it was ended, of which the first time counts."""
 
     name: str
-    start_ns: int
+    start: Moment
     attributes: Attributes
     context: SpanContext
     parent: SpanContext | None
@@ -56,6 +57,11 @@ class PlainSpan:
     ends: int = 0
 
     @property
+    def start_ns(self) -> int:
+        """When it began, by the wall clock."""
+        return self.start.wall_ns
+
+    @property
     def ended(self) -> bool:
         """Whether it has ended."""
         return self.ends > 0
@@ -65,20 +71,21 @@ class PlainSpan:
         """The id of its parent."""
         return None if self.parent is None else self.parent.span_id
 
-    def add_event(self, name: str, time_ns: int, attributes: Mapping[str, AttributeValue]) -> None:
+    def add_event(self, name: str, moment: Moment, attributes: Mapping[str, AttributeValue]) -> None:
         """Keep an event."""
-        self.events.append(SpanEvent(name, time_ns, dict(attributes)))
+        self.events.append(SpanEvent(name, self.start.wall_at(moment), dict(attributes)))
 
     def set(self, attributes: Mapping[str, AttributeValue]) -> None:
         """Set attributes of a span that is open."""
         if not self.ended:
             self.attributes.update(attributes)
 
-    def end(self, time_ns: int, outcome: str | None = None, description: str = "") -> None:
+    def end(self, moment: Moment, outcome: str | None = None, description: str = "") -> None:
         """End it, the first time."""
         self.ends += 1
         if self.ends == 1:
-            self.end_ns, self.outcome, self.description = max(time_ns, self.start_ns), outcome, description
+            self.end_ns = max(self.start.wall_at(moment), self.start_ns)
+            self.outcome, self.description = outcome, description
             self.at_end(self)
 
 
@@ -121,7 +128,7 @@ class PlainOutput:
     def start_span(
         self,
         name: str,
-        start_ns: int,
+        start: Moment,
         attributes: Attributes,
         *,
         parent: OpenSpan | ParentContext | None,
@@ -137,7 +144,7 @@ class PlainOutput:
         flags = TraceFlags(1) if above is None else above.trace_flags
         own = SpanContext(above.trace_id if above else trace_id, span_id or next(self._ids), False, flags)
         linked = None if link is None else link.context
-        span = PlainSpan(name, start_ns, dict(attributes), own, above, linked, self._at_end)
+        span = PlainSpan(name, start, dict(attributes), own, above, linked, self._at_end)
         if self._keep:
             self.started.append(span)
         return span

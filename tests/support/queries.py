@@ -40,7 +40,6 @@ _NOTHING_LOST = "the backends took all telemetry at once"
 _NO_ALERT = "the job recovered at once and ended well, so that nobody is to be woken"
 
 EXPECTED_EMPTY = {
-    "jobs/Launchers that failed/A": _JOB_WENT_WELL,
     "jobs/What failed last/A": _JOB_WENT_WELL,
     "jobs/Telemetry late/A": _NOTHING_LOST,
     "jobs/Telemetry late/B": _NOTHING_LOST,
@@ -49,7 +48,10 @@ EXPECTED_EMPTY = {
     "rules/TorchelasticNoProgressAfterFailure": _NO_ALERT,
     "rules/TorchelasticRendezvousWaiting": _NO_ALERT,
     "rules/TorchelasticRendezvousWaiting/description": _NO_ALERT,
-    "rules/TorchelasticAgentVanished": _NO_ALERT,
+    "rules/instance_run:torchelastic_launcher_open:last30m": "every launcher said that it ended",
+    "rules/TorchelasticJobFailed": _NO_ALERT,
+    "rules/TorchelasticJobFailed/description": _NO_ALERT,
+    "rules/TorchelasticLauncherSilent": _NO_ALERT,
     "rules/TorchelasticHostFailing": _NO_ALERT,
     "rules/TorchelasticTelemetryLost": _NO_ALERT,
     "rules/TorchelasticTelemetryLost/description": _NO_ALERT,

@@ -14,10 +14,12 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, ResourceLogs
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.trace import SpanContext, TraceFlags
 
+from tests.support.job_player import moment
 from tests.support.odd_values import int64, scalars
 from tests.support.said import Said
 from torchelastic_otel._config.limits import LogLimits
 from torchelastic_otel._job.event import SEVERITY_TEXT, Event, Kind
+from torchelastic_otel._runtime.clock import Moment
 from torchelastic_otel._telemetry.log_encoding import LogEncoder
 from torchelastic_otel._telemetry.log_sinks import ReadableRecords
 
@@ -54,7 +56,7 @@ events = st.builds(
     Event,
     kind=st.just(Kind.USER),
     name=texts,
-    time_ns=times,
+    moment=st.builds(Moment, times, times),
     body=texts,
     attributes=st.dictionaries(names, values, max_size=8),
     severity=st.sampled_from(list(SEVERITY_TEXT)),
@@ -66,7 +68,7 @@ limits = st.builds(LogLimits, attribute_count=st.integers(0, 12), value_length=s
 
 def event(name: str = "e", attributes: Mapping[str, Any] | None = None, **fields: Any) -> Event:
     """Return an event."""
-    return Event(Kind.USER, name, 1, "body", dict(attributes or {}), **fields)
+    return Event(Kind.USER, name, moment(1), "body", dict(attributes or {}), **fields)
 
 
 def encoded(resource: Resource, limits: LogLimits, events: Sequence[Event]) -> ResourceLogs:

@@ -6,7 +6,7 @@ import time
 
 from otlp_receiver import OtlpReceiver
 from tests.support.harness import otlp
-from tests.support.job_player import Player
+from tests.support.job_player import Player, moment
 from torchelastic_otel import _contract as c
 from torchelastic_otel._config.settings import Settings
 from torchelastic_otel._telemetry.meter import ENDED_THAT_STAY
@@ -42,7 +42,7 @@ def test_a_thousand_jobs_in_one_process(receiver: OtlpReceiver) -> None:
     for number in range(JOBS):
         launches.job(number)
         if number % 50 == 49:
-            launches.engine.tick(0)
+            launches.engine.tick(moment(0))
             assert telemetry.flush(time.monotonic() + 60)
             telemetry.publish()
     assert telemetry.flush(time.monotonic() + 60)

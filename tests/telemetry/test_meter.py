@@ -9,7 +9,7 @@ import pytest
 from opentelemetry.sdk.metrics import AlwaysOnExemplarFilter, MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
-from tests.support.job_player import ns
+from tests.support.job_player import moment, ns
 from tests.support.sdk_world import InMemory, SdkWorld, context
 from torchelastic_otel import _contract as c
 from torchelastic_otel._config.settings import Settings
@@ -145,7 +145,7 @@ def test_a_gauge_is_told_in_each_export() -> None:
     """Some versions of the SDK forget a gauge once it was exported."""
     world = running()
     for at in range(3, 6):
-        world.engine.tick(ns(at))
+        world.engine.tick(moment(at))
         assert [point.value for point in world.out.metrics()[c.METRIC_WORLD_SIZE]] == [1]
         assert [point.value for point in world.out.metrics()[c.METRIC_RENDEZVOUS_WAITING]] == [0]
 
@@ -162,7 +162,7 @@ def test_exemplars_lead_to_the_span() -> None:
     world.out.metrics()
     world.die(10, {0: 3}, stopped={1: -15})
     world.restart(12)
-    world.tell(f.ExitBarrier, 20, ns(21))
+    world.tell(f.ExitBarrier, 20, moment(21))
     found = world.out.metrics()
     world.succeed(30)
     spans = {context(span).span_id: span for span in world.out.ended}

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from opentelemetry import context
 
+from tests.support.job_player import moment, ns
 from tests.support.sdk_world import InMemory
 from torchelastic_otel._runtime.own_thread import as_own_thread
 from torchelastic_otel._telemetry.redaction import Redaction
@@ -38,8 +39,8 @@ def test_a_span_that_hides_its_events_ends(events: Any) -> None:
     ended: list[int | None] = []
     made.add_event = lambda *_: None  # type: ignore[method-assign]
     made.end = ended.append  # type: ignore[method-assign, assignment]
-    span = RecordedSpan(made, made.get_span_context(), 1, 1, Redaction())
-    span.add_event("a", 1, {})
-    span.add_event("b", 1, {})
-    span.end(2)
-    assert ended == [2]
+    span = RecordedSpan(made, made.get_span_context(), moment(1), 1, Redaction())
+    span.add_event("a", moment(1), {})
+    span.add_event("b", moment(1), {})
+    span.end(moment(2))
+    assert ended == [ns(2)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support.job_player import moment
 from tests.support.sdk_world import InMemory, attributes
 from torchelastic_otel import _contract as c
 from torchelastic_otel._config.patterns import compile_pattern
@@ -19,11 +20,11 @@ SECRET = Settings(redact="hunter2")
 def test_names_are_redacted() -> None:
     """Of spans, their events, records, and attributes."""
     out = InMemory(settings=SECRET)
-    span = out.telemetry.start_span("agent hunter2", 1, {"hunter2": 1}, parent=None, trace_id=1)
-    event = Event(Kind.USER, "hunter2 came", 2, "", {"of hunter2": 1})
+    span = out.telemetry.start_span("agent hunter2", moment(1), {"hunter2": 1}, parent=None, trace_id=1)
+    event = Event(Kind.USER, "hunter2 came", moment(2), "", {"of hunter2": 1})
     out.telemetry.emit(event)
-    span.add_event(event.name, event.time_ns, event.attributes)
-    span.end(3)
+    span.add_event(event.name, event.moment, event.attributes)
+    span.end(moment(3))
     assert (out.span.name, attributes(out.span)) == ("agent [redacted]", {"[redacted]": 1})
     [drawn] = out.span.events
     assert (drawn.name, dict(drawn.attributes or {})) == ("[redacted] came", {"of [redacted]": 1})
@@ -74,12 +75,12 @@ def test_a_long_text_is_searched_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(redaction, "compile_pattern", lambda _pattern: Counting())
     out = InMemory(settings=SECRET)
     traceback = "Traceback\n" * 100
-    worker = out.telemetry.start_span("worker", 1, {"a": traceback}, parent=None, trace_id=1)
-    event = Event(Kind.BRIDGE, "failure", 2, "", {"b": traceback})
+    worker = out.telemetry.start_span("worker", moment(1), {"a": traceback}, parent=None, trace_id=1)
+    event = Event(Kind.BRIDGE, "failure", moment(2), "", {"b": traceback})
     out.telemetry.emit(event)
-    worker.add_event(event.name, event.time_ns, event.attributes)
+    worker.add_event(event.name, event.moment, event.attributes)
     worker.set({"c": "".join(list(traceback))})
-    worker.end(3, "failed", traceback)
+    worker.end(moment(3), "failed", traceback)
     assert searched.count(traceback) == 1
 
 

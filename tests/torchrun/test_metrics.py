@@ -86,6 +86,15 @@ def test_no_worker_is_active_once_its_launcher_has_ended(run: Run) -> None:
 
 
 @whole
+def test_each_launcher_says_once_that_it_has_ended(run: Run) -> None:
+    """With the outcome that its span has."""
+    told: dict[object, float] = defaultdict(float)
+    for agent in run.named(AGENT):
+        told[agent.attributes.get(c.OUTCOME)] += 1
+    assert by(of_launchers(run, c.METRIC_LAUNCHERS_ENDED), c.OUTCOME) == told
+
+
+@whole
 def test_uptime_and_downtime_add_up(run: Run) -> None:
     """To the time from the first rendezvous to the launcher's end; uptime is that of the workers' spans."""
     up = total(of_launchers(run, c.METRIC_UPTIME))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from .._config.environment import Signal
 from .._runtime.guard import note_internal_error, say_once
-from .._runtime.own_thread import as_own_thread, loaded
+from .._runtime.own_thread import as_own_thread, loaded, start_own_thread
 from .backoff import Backoff
 from .disk_or_memory import DiskOrMemory, Kept
 from .encoding import Encoded
@@ -99,7 +99,7 @@ class Outbox:
         self._refusing_until = 0.0
         self._loaded = threading.Event()
         self._sender: Sender | None = None
-        threading.Thread(target=self._run, name=f"torchelastic-otel-{signal}", daemon=True).start()
+        start_own_thread(f"torchelastic-otel-{signal}", self._run)
 
     # From the bridge's thread
 

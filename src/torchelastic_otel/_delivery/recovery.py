@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from .._config.environment import Signal
 from .._runtime.guard import logger, note_internal_error, say_once
-from .._runtime.own_thread import as_own_thread
+from .._runtime.own_thread import as_own_thread, start_own_thread
 from .backoff import Backoff
 from .experience import Experience
 from .policy import Decision, refused_items
@@ -216,7 +216,7 @@ class Recovery:
         """Begin, unless that was done before; never waits."""
         if self._begun.acquire(blocking=False):
             try:
-                threading.Thread(target=self._run, name="torchelastic-otel-recovery", daemon=True).start()
+                start_own_thread("torchelastic-otel-recovery", self._run)
             except RuntimeError:  # the interpreter is ending: the next job does it
                 self._ended.set()
 

@@ -11,9 +11,10 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from .._runtime import collection
 from .._runtime.guard import logger
 from .._runtime.imports import importing
-from .queue import LOAD_S, Bridge
+from .bridge import LOAD_S, Bridge
 
 if TYPE_CHECKING:
     from .._telemetry.providers import Providers
@@ -63,9 +64,12 @@ def _hook_exit(made: Bridge) -> None:
         return
     if _hooked_exit:
         return
-    # Whoever imports it later than the exit below begins finds that it can no longer be imported.
-    import concurrent.futures.thread  # noqa: F401
-
+    try:
+        # Whoever imports it later than the exit below begins finds that it can no longer be imported.
+        import concurrent.futures.thread  # noqa: F401
+    except RuntimeError:  # that exit has begun
+        made.after_each = _at_exit
+        return
     atexit.register(_at_atexit)
     register = getattr(threading, "_register_atexit", None)
     if register is not None:
@@ -84,6 +88,7 @@ def _at_atexit() -> None:
 
 def _at_exit() -> None:
     global _gave_up, _last_line
+    collection.go_on()
     current = _bridge
     if current is None or _gave_up:
         return
@@ -129,6 +134,7 @@ def _after_fork_in_child() -> None:
     """A forked child starts afresh: its parent's queue is its parent's to send."""
     global _bridge, _making, _imports_are_safe
     _imports_are_safe = importing.after_fork_in_child() and _imports_are_safe
+    collection.go_on()
     if _bridge is not None:
         _bridge.disown()
         # Nothing of gRPC's may be freed here: a channel ends threads that are not there in the child, and

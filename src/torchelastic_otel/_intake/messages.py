@@ -5,8 +5,6 @@ A message is made in one go and never changed: what the host does next does not 
 
 from __future__ import annotations
 
-import contextlib
-import queue
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ if TYPE_CHECKING:
 
     from .._job.engine import Engine
     from .._job.facts import Fact
+    from .._runtime.clock import Moment
 
 T = TypeVar("T")
 
@@ -25,11 +24,11 @@ T = TypeVar("T")
 class LoggedText:
     """What a logging handler was given: an event as JSON, or any other text.
 
-    Times here and below are nanoseconds since the epoch; ``span`` is the recording program's own.
+    ``span`` is the recording program's own.
     """
 
     text: str
-    recorded_ns: int
+    recorded: Moment
     thread: str | None
     span: SpanContext | None
 
@@ -42,7 +41,7 @@ class RecordedEvent:
     source: object
     timestamp: object
     metadata: object
-    recorded_ns: int
+    recorded: Moment
     span: SpanContext | None
 
 
@@ -51,7 +50,7 @@ class RecordedRendezvousEvent:
     """A rendezvous event by its fields, likewise."""
 
     fields: Mapping[str, object]
-    recorded_ns: int
+    recorded: Moment
     thread: str | None
 
 
@@ -108,13 +107,6 @@ Recorded = LoggedText | RecordedEvent | RecordedRendezvousEvent
 """What a program recorded."""
 
 Message = Recorded | AgentFact | Question | Flush
-
-
-def drain(queued: queue.SimpleQueue[T]) -> None:
-    """Forget what is queued."""
-    with contextlib.suppress(queue.Empty):
-        while True:
-            queued.get_nowait()
 
 
 def size_of(message: Recorded) -> int:

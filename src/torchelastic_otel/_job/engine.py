@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from .. import _contract as c
+from .._runtime.clock import Moment
 from .._runtime.guard import note_internal_error
 from .._values import Attributes
 from . import facts as f
@@ -57,24 +58,24 @@ class Engine:
 
     # In
 
-    def text(self, text: str, created_ns: int, thread: str | None, span: SpanContext | None) -> None:
+    def text(self, text: str, created: Moment, thread: str | None, span: SpanContext | None) -> None:
         """Take what a logging handler received."""
-        self._event(translate_text(text, created_ns, thread), span)
+        self._event(translate_text(text, created, thread), span)
 
     def event(
-        self, fields: tuple[object, object, object, object], created_ns: int, span: SpanContext | None
+        self, fields: tuple[object, object, object, object], created: Moment, span: SpanContext | None
     ) -> None:
         """Take an ``Event`` by its fields (name, source, timestamp, metadata)."""
-        self._event(translate_event(*fields, created_ns), span)
+        self._event(translate_event(*fields, created), span)
 
-    def rendezvous_event(self, fields: Mapping[str, object], created_ns: int, thread: str | None) -> None:
+    def rendezvous_event(self, fields: Mapping[str, object], created: Moment, thread: str | None) -> None:
         """Take a ``RdzvEvent`` by its fields."""
-        self._event(translate_rendezvous(fields, created_ns, thread), None)
+        self._event(translate_rendezvous(fields, created, thread), None)
 
-    def broken(self, text: str, created_ns: int, error: Exception) -> None:
+    def broken(self, text: str, created: Moment, error: Exception) -> None:
         """Take what could not be translated or placed as a raw record, and count it."""
         note_internal_error("translating an event", error)
-        event = unparsed(text, created_ns)
+        event = unparsed(text, created)
         self._output.emit(event)
         self._measure(event)
 
@@ -112,7 +113,7 @@ class Engine:
             self._hostname,
             self._settings,
             fact.run_id,
-            start_ns=fact.time_ns,
+            start=fact.moment,
             hooked=True,
             agent_span_id=fact.agent_span_id,
         )
@@ -141,7 +142,7 @@ class Engine:
             self._hostname,
             self._settings,
             run_id,
-            start_ns=event.time_ns,
+            start=event.moment,
             hooked=False,
         )
         self._remember(job)
@@ -216,11 +217,11 @@ class Engine:
 
     # Time
 
-    def tick(self, now_ns: int) -> bool:
+    def tick(self, now: Moment) -> bool:
         """End the spans that waited long enough for torch's last event; True if none waits any more."""
         waits = False
         for job in self._jobs():
-            job.tick(now_ns)
+            job.tick(now)
             self._tell_ended(job)
             waits = waits or not job.no_span_waits
         return not waits

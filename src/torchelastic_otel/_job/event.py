@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from .._runtime.clock import Moment
 from .._values import Attributes
 
 if TYPE_CHECKING:
@@ -36,12 +37,13 @@ class Event:
 
     ``state`` is torch's (START, SUCCEEDED, …) for agent and worker events, ``node_state`` for rendezvous;
     ``joins`` and ``joined`` tell a rendezvous event that begins or ends a join; ``inner`` is torch's inner
-    metadata. ``span`` is set where the event is placed. Times are nanoseconds since the epoch.
+    metadata. ``span`` is set where the event is placed. ``moment`` is when it happened,
+    ``observed_ns`` when it was recorded (nanoseconds since the epoch).
     """
 
     kind: Kind
     name: str
-    time_ns: int
+    moment: Moment
     body: str
     attributes: Attributes
     severity: int = INFO
@@ -54,6 +56,11 @@ class Event:
     inner: Mapping[str, object] | None = None
     observed_ns: int = 0
     span: SpanContext | None = None
+
+    @property
+    def time_ns(self) -> int:
+        """When it happened, nanoseconds since the epoch."""
+        return self.moment.wall_ns
 
     @property
     def heartbeat(self) -> bool:

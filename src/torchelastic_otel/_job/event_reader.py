@@ -29,7 +29,7 @@ def read_event(job: Job, event: Event) -> None:
     _begin(job, event)  # first, so that the event finds the span that it begins
     job.record(event)
     _end(job, event)
-    job.count_workers(event.time_ns)
+    job.count_workers(event.moment)
 
 
 def _add_to_facts(job: Job, event: Event) -> None:
@@ -42,7 +42,7 @@ def _add_to_facts(job: Job, event: Event) -> None:
 
 def _begin(job: Job, event: Event) -> None:
     if event.kind is Kind.RENDEZVOUS and event.joins:
-        job.asked_to_join(event.time_ns)
+        job.asked_to_join(event.moment)
     elif event.kind is Kind.WORKER and event.state == "START" and event.local_rank is not None:
         job.torch_said_worker_started(_generation(event), event.local_rank, _known_of_worker(event))
 
@@ -62,7 +62,7 @@ def _generation(event: Event) -> WorkersStarting:
     rank, size = event.attributes.get(c.GROUP_RANK), event.attributes.get(c.GROUP_WORLD_SIZE)
     return WorkersStarting(
         0,
-        event.time_ns,
+        event.moment,
         [],
         group_rank=rank if isinstance(rank, int) else None,
         group_world_size=size if isinstance(size, int) else None,

@@ -7,33 +7,53 @@ process ended between the last look that saw it alive and the first that saw it 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import Enum
 from typing import NamedTuple, Protocol, TypeVar
+
+from .._runtime.clock import Moment
 
 _CLOCK_TICK_NS = 10_000_000
 """File times come from a clock that moves with the kernel's tick: 10 ms at the slowest."""
 
+_SECOND_NS = 1_000_000_000
+
+
+class Source(Enum):
+    """What tells when something happened."""
+
+    LOOKS = "looks"
+    FILE_TIME = "file time"
+    WHOLE_SECOND = "whole second"
+    MOMENT = "moment"
+
 
 class Interval(NamedTuple):
-    """The moment lies between the first two; ``told_ns`` is what a record says (ns since the epoch)."""
+    """It happened between the first two moments; ``told`` is what a record says, ``source`` who tells."""
 
-    earliest_ns: int
-    latest_ns: int
-    told_ns: int
+    earliest: Moment
+    latest: Moment
+    told: Moment
+    source: Source
 
 
-def written(mtime_ns: int) -> Interval:
+def written(moment: Moment) -> Interval:
     """Return when a file was written, by its time."""
-    return Interval(mtime_ns, mtime_ns + _CLOCK_TICK_NS, mtime_ns)
+    return Interval(moment, moment.later(_CLOCK_TICK_NS), moment, Source.FILE_TIME)
 
 
-def between_looks(alive_ns: int, dead_ns: int) -> Interval:
+def within_second(moment: Moment) -> Interval:
+    """Return when something happened of which the whole second is known, which began at ``moment``."""
+    return Interval(moment, moment.later(_SECOND_NS), moment, Source.WHOLE_SECOND)
+
+
+def between_looks(alive: Moment, dead: Moment) -> Interval:
     """Return when a process ended that was seen alive, and then dead."""
-    return Interval(min(alive_ns, dead_ns), dead_ns, dead_ns)
+    return Interval(min(alive, dead), dead, dead, Source.LOOKS)
 
 
-def at(time_ns: int) -> Interval:
+def at(moment: Moment) -> Interval:
     """Return a moment that is known."""
-    return Interval(time_ns, time_ns, time_ns)
+    return Interval(moment, moment, moment, Source.MOMENT)
 
 
 class Death(Protocol):
@@ -60,9 +80,10 @@ def first_of(deaths: Sequence[D]) -> list[D]:
     own = [death for death in deaths if not death.peer_lost]
     if not own:
         return []
-    someone_dead_ns = min(death.when.latest_ns for death in own)
+    someone_dead_ns = min(death.when.latest.monotonic_ns for death in own)
     return [
         death
         for death in own
-        if death.when.earliest_ns < someone_dead_ns or death.when.latest_ns == someone_dead_ns
+        if death.when.earliest.monotonic_ns < someone_dead_ns
+        or death.when.latest.monotonic_ns == someone_dead_ns
     ]

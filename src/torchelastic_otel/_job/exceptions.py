@@ -7,10 +7,8 @@ import re
 from .. import _contract as c
 from .._values import Attributes, clean_text, decode
 from .event import Event
-from .evidence import Interval
 from .torch_words import GRACEFUL_EXIT, NO_ERROR_FILE, SIGNAL_EXCEPTION
 
-_SECOND_NS = 1_000_000_000
 _EXCEPTION = re.compile(r"([^\W\d][\w.]*(?:<locals>\.[\w.]+)*)(?:: |:?$)", re.DOTALL)
 _HEADER = re.compile(r"(?:\A|(?<=\n\n))Traceback \(most recent call last\):\n")
 
@@ -67,11 +65,10 @@ def tells_no_failure(event: Event) -> bool:
     return event.attributes.get(c.ERROR_TYPE) in words or event.body.startswith(words)
 
 
-def error_file_time(raw: str) -> Interval | None:
-    """Return the second in which the worker says that it wrote its error file; None if it does not say."""
+def error_file_second(raw: str) -> int | None:
+    """Return the second since the epoch in which the worker says that it wrote its error file, if it says."""
     try:
         data = decode(raw)
-        stamp = int(data["message"]["extraInfo"]["timestamp"])  # type: ignore[index]  # raises if it is not there
+        return int(data["message"]["extraInfo"]["timestamp"])  # type: ignore[index]  # raises if it is not there
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
-    return Interval(stamp * _SECOND_NS, (stamp + 1) * _SECOND_NS, stamp * _SECOND_NS)

@@ -8,10 +8,10 @@ from .job import Job
 
 def read_fact(job: Job, fact: f.Fact) -> None:
     """Tell the job what its agent did; nothing once it has ended, or once hooks are known to be missing."""
-    job.heard(fact.time_ns)
+    job.heard(fact.moment)
     if not job.ended and job.hooked:
         _tell(job, fact)
-        job.count_workers(fact.time_ns)
+        job.count_workers(fact.moment)
 
 
 def _tell(job: Job, fact: f.Fact) -> None:
@@ -19,13 +19,13 @@ def _tell(job: Job, fact: f.Fact) -> None:
         case f.JobStarted():
             job.launcher_started(fact)
         case f.StoreFailed():
-            job.store_failed(fact.error, fact.time_ns)
+            job.store_failed(fact.error, fact.moment)
         case f.AgentCreated():
             job.agent_created(fact)
         case f.HooksMissing():
             job.hooks_missing()
         case f.RendezvousStarted():
-            job.asked_to_join(fact.time_ns)
+            job.asked_to_join(fact.moment)
         case f.RendezvousEnded():
             job.join_returned(fact)
         case f.WorkersStarting():
@@ -35,7 +35,7 @@ def _tell(job: Job, fact: f.Fact) -> None:
         case f.WorkersExited():
             job.workers_exited(fact)
         case f.WorkersStopping():
-            job.workers_stopping(fact.time_ns)
+            job.workers_stopping(fact.moment)
         case f.WorkersStopped():
             job.workers_stopped(fact)
         case f.Monitored():

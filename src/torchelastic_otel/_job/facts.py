@@ -1,22 +1,24 @@
 """What the agent does, as seen by the hooks: the facts that torch's events leave out.
 
 The hooks (``_torch``) put these on the queue, the job's state machine (``_job``) reads them. They hold plain
-values only, never an object of torch. Times are nanoseconds since the epoch.
+values only, never an object of torch. What happens in this process has a moment by both clocks; times from
+outside, such as a file's, are nanoseconds since the epoch.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from .._runtime.clock import Moment
 from .identity import TraceIdentity
 
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """Something that the agent of the job ``job`` did at ``time_ns``."""
+    """Something that the agent of the job ``job`` did at ``moment``."""
 
     job: int
-    time_ns: int
+    moment: Moment
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +143,7 @@ class Progress:
     steps: int = 0
     numbered: bool = False
     """Whether the program gives its steps numbers, which go on after a restart."""
-    checkpoint_ns: int = 0
+    checkpoint: Moment | None = None
     checkpoint_steps: int = 0
 
 
@@ -152,8 +154,8 @@ class Recorded:
     type: str = ""
     message: str = ""
     stacktrace: str = ""
-    raised_ns: int = 0
-    """When the exception that ended its program was seen; 0 if there was none."""
+    raised: Moment | None = None
+    """When the exception that ended its program was seen; None if there was none."""
     thread_exception: str = ""
     """The exception of another thread, with its traceback."""
     crash: str = ""
@@ -179,13 +181,13 @@ class WorkerExit:
 class WorkersExited(Fact):
     """Local workers that ended by themselves, before the agent began to stop any.
 
-    ``alive_ns`` is when they were last seen alive, 0 where nobody looked before. ``raised`` has the error
+    ``alive`` is when they were last seen alive, None where nobody looked before. ``raised`` has the error
     files, by local rank, of workers that have raised and still run; ``recorded`` what their recorders left.
     """
 
     exits: list[WorkerExit]
     oom_kills: int | None = None
-    alive_ns: int = 0
+    alive: Moment | None = None
     raised: dict[int, WorkerError] = field(default_factory=dict)
     recorded: dict[int, Recorded] = field(default_factory=dict)
 
@@ -220,9 +222,9 @@ class RestartStarted(Fact):
 
 @dataclass(frozen=True, slots=True)
 class ExitBarrier(Fact):
-    """The wait for the other nodes at the end took from ``time_ns`` to ``end_ns``."""
+    """The wait for the other nodes at the end took from ``moment`` to ``left``."""
 
-    end_ns: int
+    left: Moment
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .. import _contract as c
+from .._runtime.clock import Moment
 from .._values import Attributes, present
 from . import facts as f
 from . import sentences
@@ -40,7 +41,7 @@ class Job:
         hostname: this node's name, as torch gives it.
         settings: our own settings.
         run_id: torchrun's ``--rdzv-id``.
-        start_ns: when it began.
+        start: when it began.
         hooked: whether facts come from its agent; without them events alone move the state.
         agent_span_id: the id promised for the agent's span, 0 for any.
     """
@@ -53,7 +54,7 @@ class Job:
         settings: Settings,
         run_id: str,
         *,
-        start_ns: int,
+        start: Moment,
         hooked: bool,
         agent_span_id: int = 0,
     ) -> None:
@@ -67,7 +68,7 @@ class Job:
         self._records = Records(output, run_id, hostname, span_events=settings.span_events)
         self.agent: OpenSpan = output.start_span(
             c.SPAN_AGENT,
-            start_ns,
+            start,
             {**self._records.shared, c.HOSTNAME: hostname},
             parent=identity.parent,
             trace_id=identity.trace_id,
@@ -79,7 +80,7 @@ class Job:
         self._measures.begin()
         self._rendezvous = Rendezvous(output, self._measures, self.agent)
         self._generations = Generations(output, self._records, self._measures, self.agent)
-        self._last_ns = start_ns
+        self._last = start
         self._launcher = Launcher()
 
     # What is known
@@ -118,18 +119,18 @@ class Job:
 
     # Time
 
-    def heard(self, time_ns: int) -> None:
+    def heard(self, moment: Moment) -> None:
         """Something was heard of the job."""
-        self._last_ns = max(self._last_ns, time_ns)
+        self._last = max(self._last, moment)
 
-    def count_workers(self, time_ns: int) -> None:
+    def count_workers(self, moment: Moment) -> None:
         """Count the workers that run by now."""
-        self._measures.follow(self._group, time_ns)
+        self._measures.follow(self._group, moment)
 
-    def tick(self, now_ns: int) -> None:
+    def tick(self, now: Moment) -> None:
         """Count the time until now, and end the spans of workers that ended a while ago."""
-        self._measures.tick(now_ns)
-        self._generations.tick(now_ns)
+        self._measures.tick(now)
+        self._generations.tick(now)
 
     # The launcher
 
@@ -150,7 +151,7 @@ class Job:
         )
         self.agent.set(attributes)
         body = sentences.launcher_starts(fact.min_nodes, fact.max_nodes)
-        self._records.tell(c.EVENT_AGENT_START, fact.time_ns, body, attributes, self.agent)
+        self._records.tell(c.EVENT_AGENT_START, fact.moment, body, attributes, self.agent)
         self._output.say(f"trace {self._trace_link}")
         if self._random_trace and fact.max_nodes != 1:  # a job of one node has nobody to share its trace with
             self._output.say(sentences.no_common_trace(self.run_id))
@@ -167,10 +168,10 @@ class Job:
         """Torch's agent is not what the hooks expect: from here on events alone tell of this job."""
         self.hooked = False
 
-    def store_failed(self, error: f.Raised, time_ns: int) -> None:
+    def store_failed(self, error: f.Raised, moment: Moment) -> None:
         """No rendezvous handler could be made."""
         self._launcher.no_store(error)
-        self.finish(time_ns)
+        self.finish(moment)
 
     def stop_requested(self, signal: str) -> None:
         """A signal reached the agent."""
@@ -180,8 +181,8 @@ class Job:
 
     def left_exit_barrier(self, fact: f.ExitBarrier) -> None:
         """The agent has waited for the other nodes."""
-        self.heard(fact.end_ns)
-        waited_s = round(max(0, fact.end_ns - fact.time_ns) / 1e9, 3)
+        self.heard(fact.left)
+        waited_s = round(fact.left.since(fact.moment), 3)
         self._launcher.reached(c.STEP_BARRIER)
         self.agent.set({c.EXIT_BARRIER_DURATION: waited_s})
         self._measures.barrier(waited_s)
@@ -204,29 +205,29 @@ class Job:
             watchdog_victims=self._watchdog_victims,
             restarts=self._generations.restarts,
         )
-        self._generations.over(fact.time_ns)
+        self._generations.over(fact.moment)
         self._measures.run_ended()
 
     def torch_said_run_ended(self, event: Event) -> None:
         """Torch's event alone says so."""
         self._launcher.torch_said_run_ended(event, self._watchdog_victims)
-        self.finish(event.time_ns, told=True)
+        self.finish(event.moment, told=True)
 
     def rendezvous_closed(self, fact: f.JobEnded) -> None:
         """The launcher has closed its rendezvous, the last thing it does."""
         if fact.error is not None and self._launcher.succeeded:
             self._launcher.closing_raised(fact.error)  # the process's end will tell what came of it
         else:
-            self.finish(fact.time_ns)
+            self.finish(fact.moment)
 
     # Rendezvous
 
-    def asked_to_join(self, time_ns: int) -> None:
+    def asked_to_join(self, moment: Moment) -> None:
         """This node asks to join a round."""
         self._launcher.reached(c.STEP_RENDEZVOUS)
-        self._generations.over(time_ns)
-        self.count_workers(time_ns)
-        self._rendezvous.asked(time_ns, self._records.shared)
+        self._generations.over(moment)
+        self.count_workers(moment)
+        self._rendezvous.asked(moment, self._records.shared)
 
     def join_returned(self, fact: f.RendezvousEnded) -> None:
         """``next_rendezvous`` returned or raised."""
@@ -240,13 +241,13 @@ class Job:
             self._rendezvous.torch_said_joined(event)
         else:
             self._launcher.reached(c.STEP_AFTER_RENDEZVOUS)
-            self._rendezvous.joined(event.time_ns, round_of(event))
+            self._rendezvous.joined(event.moment, round_of(event))
 
     def torch_said_join_failed(self, event: Event) -> None:
         """Torch's event alone says that this node could not join."""
         error = {k: v for k, v in event.attributes.items() if k.startswith(("exception.", "error."))}
         outcome = c.OUTCOME_TERMINATED if tells_no_failure(event) else c.OUTCOME_FAILED
-        self._rendezvous.over(event.time_ns, Verdict(outcome, event.body, error))
+        self._rendezvous.over(event.moment, Verdict(outcome, event.body, error))
 
     # Workers
 
@@ -258,17 +259,17 @@ class Job:
     def workers_started(self, fact: f.WorkersStarted) -> None:
         """The processes run, or starting them raised."""
         if fact.error is not None:
-            self._generations.not_started(fact.error, fact.time_ns)
+            self._generations.not_started(fact.error, fact.moment)
         elif self._group is not None:
             self._launcher.reached(c.STEP_RUNNING)
-            self._generations.started(fact.pids, fact.time_ns)
+            self._generations.started(fact.pids, fact.moment)
 
     def torch_said_worker_started(self, fact: f.WorkersStarting, local_rank: int, known: Attributes) -> None:
         """Torch's event alone says so: ``fact`` of the generation, ``known`` of the worker."""
         self._generations.announced(local_rank, fact, known)
         role = known.get(c.ROLE)
         self._measures.known(role=role if isinstance(role, str) else None)
-        self._measures.workers_started(fact.time_ns)
+        self._measures.workers_started(fact.moment)
         self._launcher.reached(c.STEP_RUNNING)
 
     def torch_said_worker_ended(self, event: Event, known: Attributes) -> None:
@@ -284,15 +285,15 @@ class Job:
         self._generations.exited(fact.exits)
         if self._launcher.stop_signal is not None and not group.watchdog_victims:
             # The signal that reached the agent may well have reached its workers, too.
-            self._generations.tell_failures(group.stopped(fact.exits, fact.time_ns), fact.time_ns)
+            self._generations.tell_failures(group.stopped(fact.exits, fact.moment), fact.moment)
         else:
-            self._generations.tell_failures(group.exited(fact), fact.time_ns)
+            self._generations.tell_failures(group.exited(fact), fact.moment)
 
-    def workers_stopping(self, time_ns: int) -> None:
+    def workers_stopping(self, moment: Moment) -> None:
         """The agent begins to stop what still runs of the generation."""
         if self._group is not None and self._launcher.stop_signal is None:
             # Of a signal that reached the launcher nobody knows when it reached the workers.
-            self._group.stopping(time_ns)
+            self._group.stopping(moment)
         self._launcher.stopping_workers()
 
     def workers_stopped(self, fact: f.WorkersStopped) -> None:
@@ -301,14 +302,14 @@ class Job:
         if group is None:
             return
         self._generations.exited(fact.exits)
-        self._generations.tell_failures(group.stopped(fact.exits, fact.time_ns), fact.time_ns)
+        self._generations.tell_failures(group.stopped(fact.exits, fact.moment), fact.moment)
         if not group.running:
-            self._generations.stopped(group, fact.time_ns)
+            self._generations.stopped(group, fact.moment)
 
     def workers_monitored(self, fact: f.Monitored) -> None:
         """The agent took a look at its workers, and some cannot be ended."""
         if fact.state == UNHEALTHY:
-            self._generations.stuck(fact.stuck_pids, fact.time_ns)
+            self._generations.stuck(fact.stuck_pids, fact.moment)
 
     def torch_said_watchdog_kills(self, event: Event) -> None:
         """The watchdog is about to kill a worker, and its agent next: the failure is told at once."""
@@ -322,7 +323,7 @@ class Job:
 
     def record(self, event: Event) -> None:
         """Record torch's event: as a log record, and on the span that it belongs to."""
-        self.heard(event.time_ns)
+        self.heard(event.moment)
         span = self._span_of(event)
         correct(event, self._launcher, self._group, joining=self._rendezvous.attempt is not None)
         self._records.record(event, span)
@@ -339,31 +340,32 @@ class Job:
     def torch_said_agent_failed(self, event: Event) -> None:
         """After a signal torch leaves the rendezvous alone: this event is the launcher's last word."""
         if self._launcher.stop_signal is not None:
-            self.finish(event.time_ns)
+            self.finish(event.moment)
 
     # The end
 
     def finish(
-        self, time_ns: int | None = None, *, uncaught: f.Raised | None = None, told: bool = False
+        self, moment: Moment | None = None, *, uncaught: f.Raised | None = None, told: bool = False
     ) -> None:
         """End the job: tell the outcome, end every span.
 
         Args:
-            time_ns: when it ended; None for when it was heard of last.
+            moment: when it ended; None for when it was heard of last.
             uncaught: the exception that ends the process, where it is known.
             told: whether an event has told the end already.
         """
         if self.ended:
             return
         self.ended = True
-        time_ns = max(time_ns or 0, self._last_ns, self._measures.counted_ns)
+        known = (moment, self._last, self._measures.counted)
+        moment = max(each for each in known if each is not None)
         verdict = self._launcher.gone(uncaught)
         stopped = self._launcher.stop_signal is not None
-        self._rendezvous.over(time_ns, Verdict(c.OUTCOME_TERMINATED if stopped else None, ""))
-        self._generations.over(time_ns)
-        self._measures.end(self._group, time_ns)
+        self._rendezvous.over(moment, Verdict(c.OUTCOME_TERMINATED if stopped else None, ""))
+        self._generations.over(moment)
+        self._measures.end(self._group, moment, verdict.outcome if verdict else None)
         if verdict is None:
-            self.agent.end(time_ns)
+            self.agent.end(moment)
             return
         lost = self._generations.lost if verdict.outcome == c.OUTCOME_FAILED else None
         if lost is not None:
@@ -376,15 +378,15 @@ class Job:
         }
         self.agent.set({**self._records.shared, **attributes})
         if not told:
-            self._tell_end(time_ns, verdict, attributes)
-        self.agent.end(time_ns, verdict.outcome, verdict.sentence)
+            self._tell_end(moment, verdict, attributes)
+        self.agent.end(moment, verdict.outcome, verdict.sentence)
 
-    def _tell_end(self, time_ns: int, verdict: Verdict, attributes: Attributes) -> None:
+    def _tell_end(self, moment: Moment, verdict: Verdict, attributes: Attributes) -> None:
         outcome = verdict.outcome or ""
         if outcome:
             attributes = {**attributes, c.OUTCOME: outcome}
         body = sentences.launcher_ends(verdict.sentence)
-        self._records.tell(c.EVENT_AGENT_STOP, time_ns, body, attributes, self.agent, outcome=outcome)
+        self._records.tell(c.EVENT_AGENT_STOP, moment, body, attributes, self.agent, outcome=outcome)
         if outcome == c.OUTCOME_FAILED:
             self._output.say(f"{verdict.sentence} (trace {self._trace_link})")
             self._output.leave_verdict(verdict.sentence)

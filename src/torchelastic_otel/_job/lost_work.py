@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from .. import _contract as c
+from .._runtime.clock import Moment
 from .._values import Attributes
 from .facts import Progress, WorkerExit
 
@@ -29,12 +30,12 @@ class LostWork:
 
     def __init__(self) -> None:
         self._checkpoint: Progress | None = None
-        self._began_ns = 0
+        self._began: Moment | None = None
         self._progress: dict[int, Progress] = {}
 
-    def began(self, time_ns: int) -> None:
+    def began(self, moment: Moment) -> None:
         """The workers of a generation run."""
-        self._began_ns = time_ns
+        self._began = moment
         self._progress = {}
 
     def ended(self, exits: Iterable[WorkerExit]) -> None:
@@ -43,17 +44,17 @@ class LostWork:
             if exit_.recorded is not None:
                 self._progress[exit_.local_rank] = exit_.recorded.progress
 
-    def over(self, until_ns: int) -> Lost | None:
-        """The generation has failed, or is stopped, at ``until_ns``: return what is lost; None if unknown."""
+    def over(self, until: Moment) -> Lost | None:
+        """The generation has failed, or is stopped, at ``until``: return what is lost; None if unknown."""
         known, self._progress = list(self._progress.values()), {}
-        newest = max(known, key=lambda progress: progress.checkpoint_ns, default=None)
-        own = newest if newest is not None and newest.checkpoint_ns else None
+        saved = [(progress.checkpoint, progress) for progress in known if progress.checkpoint is not None]
+        own = max(saved, key=lambda each: each[0])[1] if saved else None
         self._checkpoint = own or self._checkpoint
-        if self._checkpoint is None or newest is None:
+        if self._checkpoint is None or not known:
             return None
         furthest = max(known, key=lambda progress: progress.steps)
         # Counts begin anew with each process; numbers that the program gives go on.
         base = self._checkpoint.checkpoint_steps if own or furthest.numbered else 0
-        since_ns = max(self._began_ns, self._checkpoint.checkpoint_ns)
+        since = max((each for each in (self._began, self._checkpoint.checkpoint) if each), default=until)
         steps = max(0, furthest.steps - base) if furthest.steps else None
-        return Lost(max(0, until_ns - since_ns) / 1e9, steps)
+        return Lost(until.since(since), steps)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from .. import _contract as c
+from .._runtime.clock import Moment
 from .._values import Attributes, AttributeValue
 from .output import OpenSpan, Output
 
@@ -47,8 +48,8 @@ class JobMeasures:
         self._backend: Attributes = {}
         self._nodes: int | None = None
         self._active = 0
-        self._waiting_since_ns = 0
-        self._since_ns = 0
+        self._waiting_since: Moment | None = None
+        self._since: Moment | None = None
         self._up = False
         self._cause: str | None = None
         self._running = True
@@ -80,6 +81,8 @@ class JobMeasures:
         for source, states in _STATES.items():
             for state in states:
                 self._take(c.METRIC_EVENTS, 0, {c.EVENT: c.TORCH_EVENT_PREFIX + state, c.SOURCE: source})
+        for outcome in (c.OUTCOME_SUCCEEDED, c.OUTCOME_FAILED, c.OUTCOME_TERMINATED):
+            self._take(c.METRIC_LAUNCHERS_ENDED, 0, {c.OUTCOME: outcome})
         self._take(c.METRIC_UPTIME, 0, {})
         self._take(c.METRIC_RENDEZVOUS_WAITING, 0, {})
 
@@ -88,59 +91,59 @@ class JobMeasures:
         if role and not self._role:
             self._role = {c.ROLE: role}
             self._take(c.METRIC_WORKER_ACTIVE, 0, self._role)
-            self._take_gauges(self._waiting_since_ns)
+            self._take_world_size()
         if backend:
             self._backend = {c.RDZV_BACKEND: backend}
 
     # Rendezvous
 
-    def rendezvous_started(self, time_ns: int) -> None:
+    def rendezvous_started(self, moment: Moment) -> None:
         """This node asks to join a round."""
-        self._waiting_since_ns = time_ns
-        if not self._since_ns:
-            self._since_ns, self._cause = time_ns, c.DOWN_STARTUP
+        self._waiting_since = moment
+        if not self._since:
+            self._since, self._cause = moment, c.DOWN_STARTUP
         elif not self._up and self._cause == c.DOWN_SHUTDOWN:
-            self._down(time_ns, None)  # that was no end, and nobody said why
+            self._down(moment, None)  # that was no end, and nobody said why
 
     def rendezvous_ended(
-        self, span: OpenSpan, time_ns: int, outcome: str | None, known: Mapping[str, AttributeValue]
+        self, span: OpenSpan, moment: Moment, outcome: str | None, known: Mapping[str, AttributeValue]
     ) -> None:
         """The attempt ended; ``known`` has its error and the size of the round."""
-        self._waiting_since_ns = 0
+        self._waiting_since = None
         how = {**self._backend, c.OUTCOME: outcome, c.ERROR_TYPE: known.get(c.ERROR_TYPE)}
-        took_s = max(0, time_ns - span.start_ns) / 1e9
+        took_s = moment.since(span.start)
         self._take(c.METRIC_RENDEZVOUS_DURATION, took_s, how, span.context)
         nodes = known.get(c.GROUP_WORLD_SIZE)
         if outcome == c.OUTCOME_SUCCEEDED and isinstance(nodes, int):
             self._nodes = nodes
-        self._take_gauges(time_ns)
+        self._take_gauges(moment)
 
     # Workers
 
-    def workers_started(self, time_ns: int) -> None:
+    def workers_started(self, moment: Moment) -> None:
         """The workers of a generation run."""
-        self._account(time_ns)
-        self._since_ns, self._up = max(self._since_ns, time_ns), True
+        self._account(moment)
+        self._since, self._up = max(self._since or moment, moment), True
 
-    def follow(self, group: Group | None, time_ns: int) -> None:
+    def follow(self, group: Group | None, moment: Moment) -> None:
         """Count the workers that run; where none does any more, no time is uptime."""
         active = 0 if group is None else group.active
         if active != self._active:
             self._take(c.METRIC_WORKER_ACTIVE, active - self._active, self._role)
             self._active = active
         if not active and self._up:
-            self._down((group and group.ended_ns) or time_ns, c.DOWN_SHUTDOWN)
+            self._down((group and group.ended_at) or moment, c.DOWN_SHUTDOWN)
 
-    def worker_failed(self, known: Mapping[str, AttributeValue], time_ns: int, span: SpanContext) -> None:
+    def worker_failed(self, known: Mapping[str, AttributeValue], moment: Moment, span: SpanContext) -> None:
         """A worker died by itself; ``known`` are the attributes of its failure."""
         how = {c.FAILURE_CAUSE: known.get(c.FAILURE_CAUSE), c.ERROR_TYPE: known.get(c.ERROR_TYPE)}
         self._take(c.METRIC_WORKER_FAILURES, 1, how, span)
-        self.workers_lost(time_ns, c.RESTART_WORKER_FAILURE)
+        self.workers_lost(moment, c.RESTART_WORKER_FAILURE)
 
-    def workers_lost(self, time_ns: int, cause: str) -> None:
+    def workers_lost(self, moment: Moment, cause: str) -> None:
         """The generation is over, or as good as over: its workers are stopped next."""
         if self._up:
-            self._down(time_ns, cause)
+            self._down(moment, cause)
 
     def restarted(self, cause: str | None, took_s: float | None, span: SpanContext) -> None:
         """The workers run again."""
@@ -165,44 +168,48 @@ class JobMeasures:
 
     # Time
 
-    def tick(self, now_ns: int) -> None:
+    def tick(self, now: Moment) -> None:
         """Count the time until now: what lasts for days is to be seen while it lasts."""
         if self._running:
-            self._account(now_ns - _LAG_NS)
-            self._take_gauges(now_ns)
+            self._account(now.later(-_LAG_NS))
+            self._take_gauges(now)
 
-    def _take_gauges(self, now_ns: int) -> None:
+    def _take_gauges(self, now: Moment) -> None:
         # Again and again: some versions of the SDK forget a gauge once it was exported.
-        waited_ns = max(0, now_ns - self._waiting_since_ns) if self._waiting_since_ns else 0
-        self._take(c.METRIC_RENDEZVOUS_WAITING, waited_ns / 1e9, {})
+        waited_s = now.since(self._waiting_since) if self._waiting_since is not None else 0
+        self._take(c.METRIC_RENDEZVOUS_WAITING, waited_s, {})
+        self._take_world_size()
+
+    def _take_world_size(self) -> None:
         if self._nodes is not None and self._role:
             self._take(c.METRIC_WORLD_SIZE, self._nodes, self._role)
 
     @property
-    def counted_ns(self) -> int:
-        """Until when time has been counted, 0 before the first rendezvous."""
-        return self._since_ns
+    def counted(self) -> Moment | None:
+        """Until when time has been counted, None before the first rendezvous."""
+        return self._since
 
     def run_ended(self) -> None:
         """The agent's run is over: what is left of the job's time is told by its end, which may come late."""
         self._running = False
 
-    def end(self, group: Group | None, time_ns: int) -> None:
-        """The job is over on this node."""
-        self.follow(group, time_ns)
-        self._account(time_ns)
-        self._take_gauges(time_ns)
+    def end(self, group: Group | None, moment: Moment, outcome: str | None) -> None:
+        """The job is over on this node, with this outcome if it is known."""
+        self.follow(group, moment)
+        self._account(moment)
+        self._take_gauges(moment)
+        self._take(c.METRIC_LAUNCHERS_ENDED, 1, {c.OUTCOME: outcome}, self._span)
         self._running = False
 
-    def _down(self, time_ns: int, cause: str | None) -> None:
-        self._account(time_ns)
+    def _down(self, moment: Moment, cause: str | None) -> None:
+        self._account(moment)
         self._up, self._cause = False, cause
 
-    def _account(self, until_ns: int) -> None:
-        if not self._since_ns or until_ns <= self._since_ns:
+    def _account(self, until: Moment) -> None:
+        if self._since is None or until <= self._since:
             return
-        spent_s = (until_ns - self._since_ns) / 1e9
-        self._since_ns = until_ns
+        spent_s = until.since(self._since)
+        self._since = until
         if self._up:
             self._take(c.METRIC_UPTIME, spent_s, {})
         else:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
+from .._runtime.clock import Moment
 from .._values import Attributes, AttributeValue
 
 if TYPE_CHECKING:
@@ -19,31 +20,35 @@ if TYPE_CHECKING:
 
 
 class OpenSpan(Protocol):
-    """A span from its start to its end. Times are nanoseconds since the epoch."""
+    """A span from its start to its end.
+
+    It begins by the wall clock. Its end and its events are placed by their distance from that, by the
+    monotonic clock: a wall clock that is set meanwhile does not change how long it took.
+    """
 
     @property
     def context(self) -> SpanContext:
         """Its ids, and whether it is sampled."""
 
     @property
-    def start_ns(self) -> int:
+    def start(self) -> Moment:
         """When it began."""
 
     @property
     def ended(self) -> bool:
         """Whether ``end`` was called."""
 
-    def add_event(self, name: str, time_ns: int, attributes: Mapping[str, AttributeValue]) -> None:
+    def add_event(self, name: str, moment: Moment, attributes: Mapping[str, AttributeValue]) -> None:
         """Put an event on it."""
 
     def set(self, attributes: Mapping[str, AttributeValue]) -> None:
         """Set attributes; once it has ended, nothing happens."""
 
-    def end(self, time_ns: int, outcome: str | None = None, description: str = "") -> None:
+    def end(self, moment: Moment, outcome: str | None = None, description: str = "") -> None:
         """End it, the first time that this is called.
 
         Args:
-            time_ns: when; before the start counts as the start.
+            moment: when; before the start counts as the start.
             outcome: an outcome of the contract, from which its status follows; None where it is not known.
             description: what went wrong, for a status that is an error.
         """
@@ -63,7 +68,7 @@ class Output(Protocol):
     def start_span(
         self,
         name: str,
-        start_ns: int,
+        start: Moment,
         attributes: Attributes,
         *,
         parent: OpenSpan | ParentContext | None,

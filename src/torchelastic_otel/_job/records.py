@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from .. import _contract as c
+from .._runtime.clock import Moment
 from .._values import Attributes, AttributeValue, clean_all, clean_text
 from .event import Event, Kind
 from .output import OpenSpan, Output
@@ -39,12 +40,12 @@ class Records:
         event.span = span.context
         self._output.emit(event)
         if self._span_events and not span.ended:  # as it was sent, with nothing in it that is to be hidden
-            span.add_event(event.name, event.time_ns, event.attributes)
+            span.add_event(event.name, event.moment, event.attributes)
 
     def tell(
         self,
         name: str,
-        time_ns: int,
+        moment: Moment,
         body: str,
         attributes: Mapping[str, AttributeValue],
         span: OpenSpan,
@@ -56,7 +57,7 @@ class Records:
 
         Args:
             name: its name by the contract.
-            time_ns: when it happened, nanoseconds since the epoch.
+            moment: when it happened.
             body: a sentence.
             attributes: what it has beside those that all have.
             span: the span that it belongs to.
@@ -65,11 +66,11 @@ class Records:
         """
         full = clean_all({c.EVENT: name, **self.shared, c.HOSTNAME: self.hostname, **attributes})
         severity = severity_of(name, outcome, known)
-        event = Event(Kind.BRIDGE, name, time_ns, clean_text(body), full, severity, observed_ns=time_ns)
+        event = Event(Kind.BRIDGE, name, moment, clean_text(body), full, severity, observed_ns=moment.wall_ns)
         self.record(event, span)
 
     def failure(self, failure: Failure, first: Attributes, span: OpenSpan) -> None:
         """Record a worker's death at the time that its evidence tells; ``first`` names the node's first."""
         known = Known.COLLATERAL if failure.collateral else Known.ANYWAY
         attributes = {**failure.attributes, **first}
-        self.tell(c.EVENT_FAILURE, failure.when.told_ns, failure.sentence, attributes, span, known=known)
+        self.tell(c.EVENT_FAILURE, failure.when.told, failure.sentence, attributes, span, known=known)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .. import _contract as c
+from .._runtime.clock import Moment
 from .._values import Attributes, AttributeValue, present
 from .event import Event
 from .facts import RendezvousEnded
@@ -32,12 +33,12 @@ class Rendezvous:
         self.participants: list[str] = []
         """Who was in the round that this node joined last, where the backend shares that."""
 
-    def asked(self, time_ns: int, shared: Attributes) -> None:
+    def asked(self, moment: Moment, shared: Attributes) -> None:
         """This node asks to join a round; an attempt that is still open ends without an outcome."""
         self._joined = self.failure = None
-        self.over(time_ns, UNKNOWN)
-        self.attempt = self._output.start_span(c.SPAN_RENDEZVOUS, time_ns, dict(shared), parent=self._agent)
-        self._measures.rendezvous_started(time_ns)
+        self.over(moment, UNKNOWN)
+        self.attempt = self._output.start_span(c.SPAN_RENDEZVOUS, moment, dict(shared), parent=self._agent)
+        self._measures.rendezvous_started(moment)
 
     def torch_said_joined(self, event: Event) -> None:
         """Torch has recorded that this node joined; what it does next may still raise."""
@@ -50,8 +51,8 @@ class Rendezvous:
         if self.attempt is None:
             return False
         if fact.error is not None and joined is None:
-            self.failure = rendezvous_verdict(fact.error, _waited_s(self.attempt, fact.time_ns), fact.view)
-            self.over(fact.time_ns, self.failure)
+            self.failure = rendezvous_verdict(fact.error, fact.moment.since(self.attempt.start), fact.view)
+            self.over(fact.moment, self.failure)
             return False
         known: dict[str, AttributeValue | None] = {
             c.GROUP_RANK: fact.rank,
@@ -62,29 +63,24 @@ class Rendezvous:
             known[c.ROUND] = fact.view.round
             known[c.NODES_JOINED_NAMES] = fact.view.participants or None
         if joined is None:
-            self.joined(fact.time_ns, present(known))
+            self.joined(fact.moment, present(known))
         else:
-            self.joined(joined.time_ns, {**present(known), **round_of(joined)})
+            self.joined(joined.moment, {**present(known), **round_of(joined)})
         return True
 
-    def joined(self, time_ns: int, known: Attributes) -> None:
+    def joined(self, moment: Moment, known: Attributes) -> None:
         """This node is in the round."""
         if self.attempt is not None:
-            known = {**known, c.RENDEZVOUS_WAITED: round(_waited_s(self.attempt, time_ns), 3)}
-            self.over(time_ns, Verdict(c.OUTCOME_SUCCEEDED, "joined", known))
+            known = {**known, c.RENDEZVOUS_WAITED: round(moment.since(self.attempt.start), 3)}
+            self.over(moment, Verdict(c.OUTCOME_SUCCEEDED, "joined", known))
 
-    def over(self, time_ns: int, verdict: Verdict) -> None:
+    def over(self, moment: Moment, verdict: Verdict) -> None:
         """The open attempt ends, if there is one."""
         span, self.attempt = self.attempt, None
         if span is not None:
             span.set(verdict.attributes)
-            span.end(time_ns, verdict.outcome, verdict.sentence)
-            self._measures.rendezvous_ended(span, time_ns, verdict.outcome, verdict.attributes)
-
-
-def _waited_s(attempt: OpenSpan, time_ns: int) -> float:
-    """Return how long an attempt has taken, in seconds; a clock that was set back makes it 0."""
-    return max(0, time_ns - attempt.start_ns) / 1e9
+            span.end(moment, verdict.outcome, verdict.sentence)
+            self._measures.rendezvous_ended(span, moment, verdict.outcome, verdict.attributes)
 
 
 def round_of(joined: Event) -> Attributes:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 from .. import _contract as c
 from .._values import AttributeValue
+from .evidence import Source
 from .torch_words import NO_PID
 
 _SHOWN_FAILURES = 4
@@ -152,18 +153,33 @@ def killed_by_watchdog(known: Known, scope: object) -> str:
     return f"{worker_text(known)} is killed by the watchdog: its scope {scope} expired"
 
 
-def first_deaths(sentences: Sequence[str]) -> str:
-    """Tell a generation's failure by its first deaths: one, or several that are tied."""
+def first_deaths(sentences: Sequence[str], told_by: Set[Source]) -> str:
+    """Tell a generation's failure by its first deaths: one, or several that are tied.
+
+    Args:
+        sentences: one for each.
+        told_by: what tells when they died; says why none is known as the first.
+    """
     if not sentences:
         return "the worker group failed"
     if len(sentences) == 1:
         return sentences[0]
     others = "; ".join(sentences[:_SHOWN_FAILURES])
     more = f"; and {len(sentences) - _SHOWN_FAILURES} more" if len(sentences) > _SHOWN_FAILURES else ""
-    return (
-        f"{len(sentences)} workers died between two looks of the agent, "
-        f"none known as the first: {others}{more}"
-    )
+    return f"{len(sentences)} workers {tie(told_by)}, none known as the first: {others}{more}"
+
+
+def tie(told_by: Set[Source]) -> str:
+    """Tell why it is not known who died first."""
+    if told_by == {Source.LOOKS}:
+        return "died between two looks of the agent"
+    if told_by == {Source.FILE_TIME}:
+        return "raised within 10 ms of each other, which file times do not tell apart"
+    if told_by <= {Source.FILE_TIME, Source.WHOLE_SECOND}:
+        return "raised in the same second, and their error files tell no more"
+    if told_by == {Source.MOMENT}:
+        return "failed at the same look of the agent"
+    return "died so close together that the evidence does not tell them apart"
 
 
 def peers_lost(sentences: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from .. import _contract as c
+from .._runtime.clock import Moment
 from .._values import Attributes, clean, clean_text, decode
 from . import sentences
 from . import torch_words as words
@@ -19,31 +20,31 @@ from .severity import Known, severity_of
 _NOTHING: Mapping[str, object] = {}
 
 
-def translate_text(text: str, created_ns: int, thread: str | None = None) -> Event:
+def translate_text(text: str, created: Moment, thread: str | None = None) -> Event:
     """Translate what a logging handler received: ``event.serialize()`` of torch, or anything else.
 
     Args:
         text: the log record's message.
-        created_ns: when it was recorded, nanoseconds since the epoch.
+        created: when it was recorded.
         thread: name of the recording thread; torch's keep-alive timer is known by it.
     """
     try:
         data = decode(text)
     except (ValueError, RecursionError):
-        return unparsed(text, created_ns)
+        return unparsed(text, created)
     if type(data) is dict:
         if "metadata" in data and "source" in data:
             name, source, timestamp = data.get("name"), data["source"], data.get("timestamp")
             # Short ASCII without escapes holds no text that would need cleaning.
             plain = len(text) < _SHORT and text.isascii() and "\\u" not in text
-            return translate_event(name, source, timestamp, data["metadata"], created_ns, plain=plain)
+            return translate_event(name, source, timestamp, data["metadata"], created, plain=plain)
         if "node_state" in data and "message" in data:
-            return translate_rendezvous(data, created_ns, thread)
-    return unparsed(text, created_ns)
+            return translate_rendezvous(data, created, thread)
+    return unparsed(text, created)
 
 
 def translate_event(
-    name: object, source: object, timestamp: object, metadata: object, created_ns: int, *, plain: bool = False
+    name: object, source: object, timestamp: object, metadata: object, created: Moment, *, plain: bool = False
 ) -> Event:
     """Translate an ``Event`` (agent, worker, watchdog, or a user's own), given field by field.
 
@@ -52,13 +53,13 @@ def translate_event(
     name = name if type(name) is str else str(name)
     if type(source) is not str:
         source = str(getattr(source, "value", source))
-    time_ns = created_ns
+    moment = created
     if type(timestamp) is int and 0 < timestamp < 1 << 43:
-        time_ns = timestamp * 1_000_000
+        moment = created.at_wall(timestamp * 1_000_000)
     if not plain:
         name, source = clean_text(name), clean_text(source)
     attributes: Attributes = {c.EVENT: name, c.SOURCE: source}
-    event = Event(Kind.USER, name, time_ns, name, attributes, observed_ns=created_ns)
+    event = Event(Kind.USER, name, moment, name, attributes, observed_ns=created.wall_ns)
     if type(metadata) is not dict and not isinstance(metadata, Mapping):
         _put(attributes, c.METADATA, metadata)
         metadata = _NOTHING
@@ -88,7 +89,7 @@ def translate_event(
     return event
 
 
-def translate_rendezvous(data: Mapping[str, object], created_ns: int, thread: str | None = None) -> Event:
+def translate_rendezvous(data: Mapping[str, object], created: Moment, thread: str | None = None) -> Event:
     """Translate a ``RdzvEvent``, given as a mapping of its fields."""
     name = str(data.get("name", ""))
     message = clean_text(str(data.get("message", "")))
@@ -109,10 +110,8 @@ def translate_rendezvous(data: Mapping[str, object], created_ns: int, thread: st
         value = data.get(key)
         if value is not None and value != "":
             _put(attributes, attribute, value)
-    event = Event(
-        Kind.RENDEZVOUS, clean_text(name), created_ns, message, attributes, run_id=run_id, state=state
-    )
-    event.observed_ns = created_ns
+    event = Event(Kind.RENDEZVOUS, clean_text(name), created, message, attributes, run_id=run_id, state=state)
+    event.observed_ns = created.wall_ns
     joined = words.JOINED.search(message)
     if joined is not None:
         event.joined = True
@@ -134,12 +133,12 @@ def translate_rendezvous(data: Mapping[str, object], created_ns: int, thread: st
     return event
 
 
-def unparsed(text: str, created_ns: int) -> Event:
+def unparsed(text: str, created: Moment) -> Event:
     """Return the raw record of something that is no event."""
     attributes: Attributes = {c.EVENT: c.EVENT_UNPARSED}
     severity = severity_of(Kind.UNPARSED)
-    event = Event(Kind.UNPARSED, c.EVENT_UNPARSED, created_ns, clean_text(text), attributes, severity)
-    event.observed_ns = created_ns
+    event = Event(Kind.UNPARSED, c.EVENT_UNPARSED, created, clean_text(text), attributes, severity)
+    event.observed_ns = created.wall_ns
     return event
 
 

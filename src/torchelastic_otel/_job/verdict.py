@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .. import _contract as c
+from .._runtime.clock import Moment
 from .._values import Attributes, AttributeValue, present
 from . import sentences
 from . import torch_words as words
@@ -13,7 +14,7 @@ from .evidence import Interval, at
 from .facts import Raised, RendezvousView, WorkerExit
 from .lost_work import Lost
 from .translate import error_type
-from .worker_evidence import exception_of, has_raised, last_word_ns, left_by, when_raised
+from .worker_evidence import exception_of, has_raised, left_by, when_raised
 
 
 @dataclass(slots=True)
@@ -70,11 +71,20 @@ def own_death(
     if killed:
         attributes[c.FAILURE_OOM_KILL] = bool(oom_kills)
     sentence = sentences.death(attributes, exit_.exit_code, out_of_memory=killed and bool(oom_kills))
-    return Failure(attributes, sentence, when_raised(exit_, seen))
+    return Failure(attributes, sentence, when_raised(exit_, seen, seen.earliest))
 
 
-def raised_death(identity: Mapping[str, AttributeValue], left: WorkerExit, seen_ns: int) -> Failure:
-    """Describe the death of a worker that has raised, and whose process has not ended yet."""
+def raised_death(
+    identity: Mapping[str, AttributeValue], left: WorkerExit, seen: Moment, before: Moment
+) -> Failure:
+    """Describe the death of a worker that has raised, and whose process has not ended yet.
+
+    Args:
+        identity: as in ``own_death``.
+        left: what it has left by now.
+        seen: when the agent saw that.
+        before: when it looked before.
+    """
     attributes: Attributes = {**identity, **exception_of(left)}
     attributes[c.FAILURE_CAUSE] = c.CAUSE_EXCEPTION
     attributes[c.ERROR_TYPE] = error_type(attributes)
@@ -83,7 +93,7 @@ def raised_death(identity: Mapping[str, AttributeValue], left: WorkerExit, seen_
     if left.error is not None:
         attributes[c.FAILURE_ERROR_FILE] = left.error.file
     sentence = sentences.death(attributes, None, out_of_memory=False)
-    return Failure(attributes, sentence, when_raised(left, at(seen_ns)))
+    return Failure(attributes, sentence, when_raised(left, at(seen), before))
 
 
 def with_exit(raised: Failure, exit_: WorkerExit) -> Failure:
@@ -95,29 +105,29 @@ def with_exit(raised: Failure, exit_: WorkerExit) -> Failure:
     return Failure(attributes, raised.sentence, raised.when)
 
 
-def raised_before(exit_: WorkerExit, stopping_ns: int) -> bool:
+def raised_before(exit_: WorkerExit, stopping: Moment | None, stopped: Moment) -> bool:
     """Tell whether a worker had certainly raised before its agent began to stop it: it died of that."""
-    if not stopping_ns or not has_raised(exit_):
+    if stopping is None or not has_raised(exit_):
         return False
-    return when_raised(exit_, at(last_word_ns(exit_))).latest_ns <= stopping_ns
+    return when_raised(exit_, at(stopped), stopping).latest <= stopping
 
 
-def collateral_death(identity: Mapping[str, AttributeValue], exit_: WorkerExit, time_ns: int) -> Failure:
+def collateral_death(identity: Mapping[str, AttributeValue], exit_: WorkerExit, moment: Moment) -> Failure:
     """Describe the end of a worker that its agent stopped because of another one's death."""
     attributes = {**_death(identity, exit_), c.COLLATERAL: True}
     sentence = sentences.collateral_death(attributes, exit_.exit_code)
-    return Failure(attributes, sentence, at(time_ns), collateral=True)
+    return Failure(attributes, sentence, at(moment), collateral=True)
 
 
-def stuck(identity: Mapping[str, AttributeValue], time_ns: int) -> Failure:
+def stuck(identity: Mapping[str, AttributeValue], moment: Moment) -> Failure:
     """Describe a worker in uninterruptible sleep: it has not ended, and the group fails of it."""
     attributes: Attributes = {**identity, c.FAILURE_CAUSE: c.CAUSE_UNINTERRUPTIBLE}
     attributes[c.ERROR_TYPE] = c.CAUSE_UNINTERRUPTIBLE
-    return Failure(attributes, sentences.stuck(attributes), at(time_ns))
+    return Failure(attributes, sentences.stuck(attributes), at(moment))
 
 
 def killed_by_watchdog(
-    identity: Mapping[str, AttributeValue], event: Mapping[str, AttributeValue], time_ns: int
+    identity: Mapping[str, AttributeValue], event: Mapping[str, AttributeValue], moment: Moment
 ) -> Failure:
     """Describe a worker whose scope expired; ``event`` are the attributes of the watchdog's event."""
     watchdog = {name: value for name, value in event.items() if name.startswith(c.WATCHDOG_PREFIX)}
@@ -126,7 +136,7 @@ def killed_by_watchdog(
     if number.isdecimal():
         attributes[c.WORKER_SIGNAL] = attributes[c.ERROR_TYPE] = sentences.signal_name(int(number))
     sentence = sentences.killed_by_watchdog(attributes, watchdog.get(c.WATCHDOG_PREFIX + "scope_id"))
-    return Failure({**attributes, **watchdog}, sentence, at(time_ns))
+    return Failure({**attributes, **watchdog}, sentence, at(moment))
 
 
 def _death(identity: Mapping[str, AttributeValue], exit_: WorkerExit) -> Attributes:
@@ -193,7 +203,9 @@ def group_sentence(first: Sequence[Failure], culprits: Sequence[Failure]) -> str
     same = [failure for failure in culprits if what and _died_of(failure) == what]
     if len(same) > 1 and all(_died_of(failure) == what for failure in first):
         return sentences.one_error(len(same), what, first[0].attributes if len(first) == 1 else None)
-    return sentences.first_deaths([failure.sentence for failure in first])
+    return sentences.first_deaths(
+        [failure.sentence for failure in first], {failure.when.source for failure in first}
+    )
 
 
 def _died_of(failure: Failure) -> str:

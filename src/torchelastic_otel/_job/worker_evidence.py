@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 
 from .. import _contract as c
+from .._runtime.clock import Moment
 from .._values import Attributes, clean_text
-from .evidence import Interval, at, written
-from .exceptions import error_file_time, exception_from_error_file
+from .evidence import Interval, at, within_second, written
+from .exceptions import error_file_second, exception_from_error_file
 from .facts import WorkerError, WorkerExit
 
+_SECOND_NS = 1_000_000_000
 CRASHES = (-4, -6, -7, -8, -11)
 """Exit codes of SIGILL, SIGABRT, SIGBUS, SIGFPE and SIGSEGV: Python's stacks at that moment may be known."""
 _CRASHED_IN = re.compile(r'^Current thread .*\n  File "([^"\n]*)", line (\d+) in (\S+)', re.MULTILINE)
@@ -33,14 +35,7 @@ def exception_of(exit_: WorkerExit) -> Attributes:
 
 def has_raised(exit_: WorkerExit) -> bool:
     """Tell whether the worker left anything of an exception."""
-    return exit_.error is not None or (exit_.recorded is not None and bool(exit_.recorded.raised_ns))
-
-
-def last_word_ns(exit_: WorkerExit) -> int:
-    """Return when it wrote the last of that, as it says itself."""
-    written_ns = exit_.error.written_ns if exit_.error is not None else None
-    raised_ns = exit_.recorded.raised_ns if exit_.recorded is not None else 0
-    return max(written_ns or 0, raised_ns)
+    return exit_.error is not None or (exit_.recorded is not None and exit_.recorded.raised is not None)
 
 
 def left_by(exit_: WorkerExit) -> Attributes:
@@ -58,31 +53,36 @@ def left_by(exit_: WorkerExit) -> Attributes:
     return {name: clean_text(text) for name, text in found.items() if text}
 
 
-def when_raised(exit_: WorkerExit, seen: Interval) -> Interval:
-    """Return when a worker died by what it left; ``seen`` where that does not tell."""
-    recorded = exit_.recorded
-    file = error_written(exit_.error, seen) if exit_.error is not None else seen
-    if recorded is None or not 0 < recorded.raised_ns <= seen.latest_ns:
+def when_raised(exit_: WorkerExit, seen: Interval, before: Moment) -> Interval:
+    """Return when a worker died by what it left; ``seen`` where that does not tell. ``before``: see below."""
+    raised = exit_.recorded.raised if exit_.recorded is not None else None
+    file = error_written(exit_.error, seen, before) if exit_.error is not None else seen
+    if raised is None or raised > seen.latest:
         return file
-    if file is not seen and file.earliest_ns <= recorded.raised_ns:
+    if file is not seen and file.earliest <= raised:
         # The error file came first, since ``@record`` is within what the recorder sees.
-        return Interval(file.earliest_ns, min(file.latest_ns, recorded.raised_ns), file.told_ns)
-    return at(recorded.raised_ns)
+        return Interval(file.earliest, min(file.latest, raised), file.told, file.source)
+    return at(raised)
 
 
-def error_written(error: WorkerError, seen: Interval) -> Interval:
+def error_written(error: WorkerError, seen: Interval, before: Moment) -> Interval:
     """Return when an error file was written, ``seen`` at the latest.
 
     Its time counts where it fits the whole second that the worker noted in it: a file server's clock may be
-    another one, or know whole seconds alone.
+    another one, or know whole seconds alone. Neither counts where the wall clock was set since ``before``:
+    nobody knows whether they were told before or after that.
     """
-    noted = error_file_time(error.json)
-    if error.written_ns is not None and error.written_ns % 1_000_000_000:
-        when = written(error.written_ns)
-        fits = noted is None or noted.earliest_ns <= when.told_ns <= noted.latest_ns
-        if fits and when.told_ns <= seen.latest_ns:
+    look = seen.latest
+    if look.set_since(before):
+        return seen
+    second = error_file_second(error.json)
+    noted = None if second is None else within_second(look.at_wall(second * _SECOND_NS))
+    if error.written_ns is not None and error.written_ns % _SECOND_NS:
+        when = written(look.at_wall(error.written_ns))
+        fits = noted is None or noted.earliest <= when.told <= noted.latest
+        if fits and when.told <= look:
             return when
-    return seen if noted is None or noted.earliest_ns > seen.latest_ns else noted
+    return seen if noted is None or noted.earliest > look else noted
 
 
 def crashed_in(stacks: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .. import _contract as c
+from .._runtime.clock import Moment
 from .._values import Attributes, present
 from .event import Event
 from .evidence import between_looks, first_of
@@ -30,11 +31,11 @@ LAST_EVENT_WITHIN_NS = 2_000_000_000
 
 @dataclass(slots=True)
 class Worker:
-    """A local worker of a generation. ``ended_ns`` is when it was seen ended, 0 while it runs."""
+    """A local worker of a generation. ``ended_at`` is when it was seen ended, None while it runs."""
 
     identity: Attributes
     span: OpenSpan
-    ended_ns: int = 0
+    ended_at: Moment | None = None
     outcome: str | None = None
     description: str = ""
     failure: Failure | None = None
@@ -57,15 +58,15 @@ class Worker:
         """It is known what it dies of, and it still runs."""
         self.raised = death
 
-    def seen_ended(self, time_ns: int, outcome: str | None, description: str = "") -> None:
+    def seen_ended(self, moment: Moment, outcome: str | None, description: str = "") -> None:
         """Its process ended; the span stays open for torch's own last event."""
-        if not self.ended_ns:
-            self.ended_ns, self.outcome, self.description = time_ns, outcome, description
+        if self.ended_at is None:
+            self.ended_at, self.outcome, self.description = moment, outcome, description
 
     def end_span(self) -> None:
         """End the span, once, at the time the worker was seen ended."""
-        if self.ended_ns and not self.span.ended:
-            self.span.end(self.ended_ns, self.outcome, self.description)
+        if self.ended_at and not self.span.ended:
+            self.span.end(self.ended_at, self.outcome, self.description)
 
 
 class Group:
@@ -82,9 +83,9 @@ class Group:
         self.span = span
         self.shared = shared
         self.workers: dict[int, Worker] = {}
-        self.ended_ns = 0
-        self._looked_ns = span.start_ns
-        self._stopping_ns = 0
+        self.ended_at: Moment | None = None
+        self._looked = span.start
+        self._stopping: Moment | None = None
         self._first: list[int] = []
         self._rest: tuple[str | None, str] = (c.OUTCOME_TERMINATED, "")
         """Outcome, and why, of the workers that end without a reason of their own."""
@@ -122,40 +123,41 @@ class Group:
     def exited(self, fact: WorkersExited) -> list[tuple[Worker, Failure]]:
         """Workers ended by themselves; return the failures among them that are news."""
         died, news = [], []
+        before = fact.alive or self._looked
         for exit_ in fact.exits:
             worker = self.workers.get(exit_.local_rank)
-            if worker is None or worker.ended_ns:
+            if worker is None or worker.ended_at:
                 continue
             if exit_.exit_code == 0:
-                worker.seen_ended(fact.time_ns, c.OUTCOME_SUCCEEDED)
+                worker.seen_ended(fact.moment, c.OUTCOME_SUCCEEDED)
                 continue
             # The watchdog's victims were told when it killed them.
             if worker.failure is None:
-                seen = between_looks(fact.alive_ns or self._looked_ns, fact.time_ns)
+                seen = between_looks(before, fact.moment)
                 news.append((worker, worker.died(own_death(worker.identity, exit_, seen, fact.oom_kills))))
             if worker.failure is not None:
                 died.append((worker, worker.failure.sentence))
         for local_rank in sorted({*fact.raised, *fact.recorded}):
             worker = self.workers.get(local_rank)
-            if worker is not None and not worker.ended_ns and worker.failure is None:
+            if worker is not None and not worker.ended_at and worker.failure is None:
                 error, recorded = fact.raised.get(local_rank), fact.recorded.get(local_rank)
                 left = WorkerExit(local_rank, 0, error=error, recorded=recorded)
-                worker.has_raised(raised_death(worker.identity, left, fact.time_ns))
-        self._looked_ns = fact.time_ns
+                worker.has_raised(raised_death(worker.identity, left, fact.moment, before))
+        self._looked = fact.moment
         self._judge()
         for worker, sentence in died:
-            worker.seen_ended(fact.time_ns, c.OUTCOME_FAILED, sentence)
+            worker.seen_ended(fact.moment, c.OUTCOME_FAILED, sentence)
             self._mark(worker)
         return news
 
-    def stuck(self, pids: Sequence[int], time_ns: int) -> list[tuple[Worker, Failure]]:
+    def stuck(self, pids: Sequence[int], moment: Moment) -> list[tuple[Worker, Failure]]:
         """These workers are in uninterruptible sleep, and the group fails of them; return what is news."""
-        found = [worker for pid in pids if (worker := self.worker_by_pid(pid)) and not worker.ended_ns]
+        found = [worker for pid in pids if (worker := self.worker_by_pid(pid)) and not worker.ended_at]
         news = []
         for worker in found:
             if worker.failure is None:
-                news.append((worker, worker.died(stuck(worker.identity, time_ns))))
-            worker.seen_ended(time_ns, c.OUTCOME_FAILED, worker.failure.sentence if worker.failure else "")
+                news.append((worker, worker.died(stuck(worker.identity, moment))))
+            worker.seen_ended(moment, c.OUTCOME_FAILED, worker.failure.sentence if worker.failure else "")
         self._judge()
         for worker in found:
             self._mark(worker)
@@ -163,38 +165,38 @@ class Group:
 
     def killed_by_watchdog(self, worker: Worker, event: Event) -> Failure:
         """The watchdog kills a worker whose scope expired."""
-        failure = worker.died(killed_by_watchdog(worker.identity, event.attributes, event.time_ns))
+        failure = worker.died(killed_by_watchdog(worker.identity, event.attributes, event.moment))
         self._judge()
         self._mark(worker)
         return failure
 
-    def stopping(self, time_ns: int) -> None:
+    def stopping(self, moment: Moment) -> None:
         """The agent begins to stop those that still run; what they raise from here on follows from that."""
-        self._stopping_ns = self._stopping_ns or time_ns
+        self._stopping = self._stopping or moment
 
-    def stopped(self, exits: list[WorkerExit], time_ns: int) -> list[tuple[Worker, Failure]]:
+    def stopped(self, exits: list[WorkerExit], moment: Moment) -> list[tuple[Worker, Failure]]:
         """The agent has stopped these workers; return the deaths among them, of their own and collateral."""
         known = [(self.workers.get(exit_.local_rank), exit_) for exit_ in exits]
-        ended = [(worker, exit_) for worker, exit_ in known if worker is not None and not worker.ended_ns]
+        ended = [(worker, exit_) for worker, exit_ in known if worker is not None and not worker.ended_at]
         failures = []
         for worker, exit_ in ended:
             if worker.failure is not None:
                 continue
             if worker.raised is not None:
                 failures.append((worker, worker.died(with_exit(worker.raised, exit_))))
-            elif raised_before(exit_, self._stopping_ns):
-                seen = between_looks(self._looked_ns, time_ns)
+            elif raised_before(exit_, self._stopping, moment):
+                seen = between_looks(self._looked, moment)
                 failures.append((worker, worker.died(own_death(worker.identity, exit_, seen))))
         self._judge()
         for_another = bool(self.culprits) and self._rest[0] != c.OUTCOME_INTERRUPTED
         for worker, exit_ in ended:
             if worker.failure is not None:
-                worker.seen_ended(time_ns, c.OUTCOME_FAILED, worker.failure.sentence)
+                worker.seen_ended(moment, c.OUTCOME_FAILED, worker.failure.sentence)
             elif for_another:
-                failures.append((worker, worker.died(collateral_death(worker.identity, exit_, time_ns))))
-                worker.seen_ended(time_ns, c.OUTCOME_TERMINATED)
+                failures.append((worker, worker.died(collateral_death(worker.identity, exit_, moment))))
+                worker.seen_ended(moment, c.OUTCOME_TERMINATED)
             else:
-                worker.seen_ended(time_ns, self._rest[0])
+                worker.seen_ended(moment, self._rest[0])
         for worker, _ in failures:
             self._mark(worker)
         return failures
@@ -204,29 +206,29 @@ class Group:
         worker = self.worker_of(event)
         if worker is not None:
             worker.span.set(known)
-            worker.seen_ended(event.time_ns, outcome, event.body)
+            worker.seen_ended(event.moment, outcome, event.body)
             worker.end_span()
         if not self.running:
-            self.end(event.time_ns)
+            self.end(event.moment)
 
-    def end(self, time_ns: int) -> list[tuple[Worker, Failure]]:
+    def end(self, moment: Moment) -> list[tuple[Worker, Failure]]:
         """All its workers have ended, or are as good as gone; return deaths that nobody saw the end of."""
-        if self.ended_ns:
+        if self.ended_at:
             return []
         news = []
         for worker in self.workers.values():
             if worker.raised is not None and worker.failure is None:
                 failure = worker.died(worker.raised)
-                worker.seen_ended(time_ns, c.OUTCOME_FAILED, failure.sentence)
+                worker.seen_ended(moment, c.OUTCOME_FAILED, failure.sentence)
                 self._mark(worker)
                 news.append((worker, failure))
-        self.ended_ns = max((w.ended_ns or time_ns for w in self.workers.values()), default=time_ns)
+        self.ended_at = max((w.ended_at or moment for w in self.workers.values()), default=moment)
         for worker in self.workers.values():
-            worker.seen_ended(time_ns, *self._rest)
+            worker.seen_ended(moment, *self._rest)
         outcome, sentence = self._how_it_ended()
         if self.culprits:
             self.span.set({**first_failure_attributes(self.first_deaths), c.VERDICT: sentence})
-        self.span.end(self.ended_ns, outcome, sentence)
+        self.span.end(self.ended_at, outcome, sentence)
         return news
 
     def _how_it_ended(self) -> tuple[str | None, str]:
@@ -240,10 +242,10 @@ class Group:
             return c.OUTCOME_SUCCEEDED, ""
         return self._rest
 
-    def end_worker_spans(self, before_ns: int | None = None) -> None:
-        """End the spans of ended workers, those alone that ended before ``before_ns`` if it is given."""
+    def end_worker_spans(self, before: Moment | None = None) -> None:
+        """End the spans of ended workers, those alone that ended before ``before`` if it is given."""
         for worker in self.workers.values():
-            if worker.ended_ns and (before_ns is None or worker.ended_ns < before_ns):
+            if worker.ended_at and (before is None or worker.ended_at < before):
                 worker.end_span()
 
     def _mark(self, worker: Worker) -> None:
@@ -294,17 +296,17 @@ class Group:
     @property
     def active(self) -> int:
         """How many of its workers were started and have not been seen ended."""
-        return sum(worker.started and not worker.ended_ns for worker in self.workers.values())
+        return sum(worker.started and not worker.ended_at for worker in self.workers.values())
 
     @property
     def running(self) -> bool:
         """Whether any of its workers has not been seen ended."""
-        return any(not worker.ended_ns for worker in self.workers.values())
+        return any(not worker.ended_at for worker in self.workers.values())
 
     @property
     def no_span_waits(self) -> bool:
         """Whether no ended worker's span waits for torch's last event."""
-        return all(worker.span.ended or not worker.ended_ns for worker in self.workers.values())
+        return all(worker.span.ended or not worker.ended_at for worker in self.workers.values())
 
 
 def open_group(
@@ -331,7 +333,7 @@ def open_group(
     attributes: Attributes = {**shared, **present(known), c.GENERATION: generation}
     span = output.start_span(
         c.SPAN_WORKER_GROUP,
-        fact.time_ns,
+        fact.moment,
         attributes,
         parent=agent,
         span_id=fact.group_span_id,
@@ -348,7 +350,7 @@ def open_group(
         identity = {**attributes, c.HOSTNAME: hostname, c.LOCAL_RANK: slot.local_rank, **present(ranks)}
         identity.pop(c.RESTART_CAUSE, None)
         worker_span = output.start_span(
-            c.SPAN_WORKER, fact.time_ns, dict(identity), parent=span, span_id=slot.span_id
+            c.SPAN_WORKER, fact.moment, dict(identity), parent=span, span_id=slot.span_id
         )
         group.announced(slot.local_rank, identity, worker_span, started=False)
     return group

@@ -8,6 +8,7 @@ import socket
 import threading
 
 from .imports import OWN_THREADS
+from .own_thread import start_own_thread
 
 _LONGEST_WAIT_S = 0.5
 
@@ -25,7 +26,10 @@ class _NodeName:
         self._pid = os.getpid()
         self._name = socket.gethostname()
         self._found = threading.Event()
-        threading.Thread(target=self._find, name=f"{OWN_THREADS}-name", daemon=True).start()
+        try:
+            start_own_thread(f"{OWN_THREADS}-name", self._find)
+        except RuntimeError:  # the interpreter is ending
+            self._found.set()
 
     def _find(self) -> None:
         with contextlib.suppress(OSError, UnicodeError):  # IDNA refuses some names that a host may have

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 from .._runtime.guard import say_once
-from .._runtime.own_thread import as_own_thread, loaded
+from .._runtime.own_thread import as_own_thread, loaded, start_own_thread
 
 T = TypeVar("T")
 Export = Callable[[Sequence[T]], bool]
@@ -54,7 +54,7 @@ class Batcher(Generic[T]):
         """Items that were dropped so far, by reason."""
         self._loaded = threading.Event()
         self._export: Export[T] | None = None  # held here, too: see what a forked child does with its bridge
-        threading.Thread(target=self._run, name=f"torchelastic-otel-{signal}", daemon=True).start()
+        start_own_thread(f"torchelastic-otel-{signal}", self._run)
 
     def put(self, item: T) -> None:
         """Queue ``item``; never blocks on the exporter."""

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from .._runtime.guard import note_internal_error
-from .._runtime.own_thread import as_own_thread, loaded
+from .._runtime.own_thread import as_own_thread, loaded, start_own_thread
 
 _FLUSH_S = 30.0
 
@@ -31,7 +31,7 @@ class Flusher:
         self._ended = False
         self.flushed: object = None
         self._loaded = threading.Event()
-        threading.Thread(target=self._run, name=f"torchelastic-otel-{name}", daemon=True).start()
+        start_own_thread(f"torchelastic-otel-{name}", self._run)
 
     def wait_loaded(self, deadline: float) -> None:
         """Wait until it is set up, at most until ``deadline`` (``time.monotonic`` seconds)."""

@@ -30,6 +30,7 @@ def build_resource(
     processes apart.
     """
     from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.version import __version__
 
     warn = warn or (lambda text: say_once(text, text))
     told = _malformed(environ, warn) | _unknown_detectors(environ, warn)
@@ -38,7 +39,13 @@ def build_resource(
             base = Resource.create()
         except RuntimeError:
             # The interpreter ends, and starts none of the threads on which detectors are asked.
-            base = Resource.get_empty()
+            base = Resource(
+                {
+                    "telemetry.sdk.language": "python",
+                    "telemetry.sdk.name": "opentelemetry",
+                    "telemetry.sdk.version": __version__,
+                }
+            )
     ours = resource_attributes(environ)
     merged: dict[str, Any] = {**ours, **base.attributes, **users_attributes(environ)}
     # The SDK makes up both of these where nobody names them (the second in newer versions).

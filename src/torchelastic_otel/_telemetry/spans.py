@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import _contract as c
 from .._job.identity import ParentContext
+from .._runtime.clock import Moment
 from .._runtime.guard import note_internal_error, say_once
 from .._values import Attributes, AttributeValue, clean_all, clean_text
 from .._version import __version__
@@ -38,50 +39,50 @@ class RecordedSpan:
     limit (OTEL_SPAN_EVENT_COUNT_LIMIT, 128) are worth its price, and memory stays bounded.
     """
 
-    __slots__ = ("_dropped", "_events", "_redaction", "_span", "context", "ended", "start_ns")
+    __slots__ = ("_dropped", "_events", "_redaction", "_span", "context", "ended", "start")
 
     def __init__(
         self,
         span: Any,
         context: SpanContext,
-        start_ns: int,
+        start: Moment,
         max_events: int | None,
         redaction: Redaction,
     ) -> None:
         self._redaction = redaction
         self._span = span
         self.context = context
-        self.start_ns = start_ns
+        self.start = start
         self._events: deque[tuple[str, int, Mapping[str, AttributeValue]]] = deque(
             maxlen=_UNBOUNDED_EVENTS if max_events is None else max_events
         )
         self._dropped = 0
         self.ended = False
 
-    def add_event(self, name: str, time_ns: int, attributes: Mapping[str, AttributeValue]) -> None:
+    def add_event(self, name: str, moment: Moment, attributes: Mapping[str, AttributeValue]) -> None:
         """Keep a span event; of more than the limit, the newest. What its attributes hide is hidden."""
         events = self._events
         if len(events) == events.maxlen:
             self._dropped += 1
-        events.append((self._redaction.text(name), time_ns, attributes))
+        events.append((self._redaction.text(name), self.start.wall_at(moment), attributes))
 
     def set(self, attributes: Mapping[str, AttributeValue]) -> None:
         """Set attributes."""
         if not self.ended:
             self._span.set_attributes(self._redaction.attributes(clean_all(attributes)))
 
-    def end(self, time_ns: int, outcome: str | None = None, description: str = "") -> None:
+    def end(self, moment: Moment, outcome: str | None = None, description: str = "") -> None:
         """End the span once, its status drawn from ``outcome``: failed is Error, succeeded Ok, else Unset."""
         if self.ended:
             return
         self.ended = True
         try:
-            self._end(time_ns, outcome, description)
+            self._end(moment, outcome, description)
         except Exception as error:  # a processor of the program's
             note_internal_error("ending a span", error)
         self._events.clear()
 
-    def _end(self, time_ns: int, outcome: str | None, description: str) -> None:
+    def _end(self, moment: Moment, outcome: str | None, description: str) -> None:
         from opentelemetry.trace import Status, StatusCode
 
         span = self._span
@@ -97,8 +98,7 @@ class RecordedSpan:
             span.set_status(Status(StatusCode.ERROR, self._redaction.text(clean_text(description))))
         elif outcome == c.OUTCOME_SUCCEEDED:
             span.set_status(Status(StatusCode.OK))
-        # A clock that was set back must not make a span end before it began.
-        span.end(max(time_ns, self.start_ns))
+        span.end(max(self.start.wall_at(moment), self.start.wall_ns))
 
 
 class Spans:
@@ -120,7 +120,7 @@ class Spans:
     def start(
         self,
         name: str,
-        start_ns: int,
+        start: Moment,
         attributes: Attributes,
         *,
         parent: OpenSpan | ParentContext | None,
@@ -140,13 +140,13 @@ class Spans:
                 context_of(_context_of_parent(parent)),
                 attributes=self._redaction.attributes(clean_all(attributes)),
                 links=[Link(link.context)] if link is not None else (),
-                start_time=start_ns,
+                start_time=start.wall_ns,
             )
         except Exception as error:  # a sampler or a processor of the program's
             note_internal_error("starting a span", error)
             span = INVALID_SPAN
         self._ids.span_id = self._ids.trace_id = 0
-        return RecordedSpan(span, span.get_span_context(), start_ns, self._max_events, self._redaction)
+        return RecordedSpan(span, span.get_span_context(), start, self._max_events, self._redaction)
 
 
 def _context_of_parent(parent: OpenSpan | ParentContext | None) -> SpanContext | None:

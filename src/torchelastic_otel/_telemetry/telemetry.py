@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from .._job.event import Event
     from .._job.identity import ParentContext
     from .._job.output import OpenSpan
+    from .._runtime.clock import Moment
     from .._values import Attributes, AttributeValue
     from .log_encoding import LogEncoder
     from .span_queue import SpanQueue
@@ -180,7 +181,7 @@ class Telemetry:
     def start_span(
         self,
         name: str,
-        start_ns: int,
+        start: Moment,
         attributes: Attributes,
         *,
         parent: OpenSpan | ParentContext | None,
@@ -190,7 +191,7 @@ class Telemetry:
     ) -> RecordedSpan:
         """Start a span; see ``Output``."""
         return self._spans.start(
-            name, start_ns, attributes, parent=parent, trace_id=trace_id, span_id=span_id, link=link
+            name, start, attributes, parent=parent, trace_id=trace_id, span_id=span_id, link=link
         )
 
     def emit(self, record: Event) -> None:

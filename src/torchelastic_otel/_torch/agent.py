@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from typing import TYPE_CHECKING
 
 from .._intake.lifecycle import bridge
@@ -16,6 +15,7 @@ from .._job import facts as f
 from .._job.identity import TraceIdentity, identify, new_span_id
 from .._job.torch_words import HEALTHY, UNHEALTHY
 from .._job.worker_evidence import has_raised
+from .._runtime.clock import Moment, now
 from .._runtime.guard import say_once
 from . import propagation, reading
 from .launcher_signals import SignalWatch, signal_behind
@@ -44,7 +44,7 @@ class JobHooks:
         self._agent: Agent | None = None
         self._generation: f.WorkersStarting | None = None
         self._told: set[int] = set()
-        self._alive_ns = 0
+        self._alive: Moment | None = None
         self._oom_kills: int | None = None
         self.recorders = Recorders()
 
@@ -68,7 +68,7 @@ class JobHooks:
         submit_fact(
             f.JobStarted(
                 self.number,
-                time.time_ns(),
+                now(),
                 run_id=launch.run_id,
                 backend=launch.backend,
                 min_nodes=launch.min_nodes,
@@ -85,7 +85,7 @@ class JobHooks:
         self._watch.install()
 
     def _dying(self, signal_name: str) -> None:
-        submit_fact(f.StopRequested(self.number, time.time_ns(), signal_name), urgent=True)
+        submit_fact(f.StopRequested(self.number, now(), signal_name), urgent=True)
         if bridge().finish(min(bridge().exit_timeout_s, _DYING_S)):
             bridge().clear_spool(_SECURE_S)
 
@@ -98,7 +98,7 @@ class JobHooks:
     def store_failed(self, error: BaseException) -> None:
         """No rendezvous handler could be made."""
         self.stop_watching()
-        submit_fact(f.StoreFailed(self.number, time.time_ns(), raised(error)), urgent=True)
+        submit_fact(f.StoreFailed(self.number, now(), raised(error)), urgent=True)
 
     def adopt(self, agent: Agent) -> None:
         """Take the agent whose workers these are."""
@@ -107,7 +107,7 @@ class JobHooks:
         submit_fact(
             f.AgentCreated(
                 self.number,
-                time.time_ns(),
+                now(),
                 spec.role,
                 spec.max_restarts,
                 spec.local_world_size,
@@ -122,7 +122,7 @@ class JobHooks:
             f"this torch is not known to torchelastic-otel ({why}); "
             "telemetry comes from torch's events alone, the job is not affected.",
         )
-        submit_fact(f.HooksMissing(self.number, time.time_ns()))
+        submit_fact(f.HooksMissing(self.number, now()))
         self.fits = False
 
     # Rendezvous
@@ -131,20 +131,20 @@ class JobHooks:
         """This node asks to join: its agent is at work, and is followed if it ever is."""
         if self._agent is None and self.fits:
             self.does_not_fit("its agent was not seen")
-        submit_fact(f.RendezvousStarted(self.number, time.time_ns()))
+        submit_fact(f.RendezvousStarted(self.number, now()))
 
     def rendezvous_ended(
         self, handler: RendezvousHandler, result: RendezvousInfo | None, error: BaseException | None
     ) -> None:
         """``next_rendezvous`` returned or raised."""
-        now_ns = time.time_ns()
+        moment = now()
         why = raised(error) if error is not None else None
         if why is not None and why.signal is not None:
-            submit_fact(f.StopRequested(self.number, now_ns, why.signal))
+            submit_fact(f.StopRequested(self.number, moment, why.signal))
         self._report_end(
             f.RendezvousEnded(
                 self.number,
-                now_ns,
+                moment,
                 why,
                 getattr(result, "rank", None),
                 getattr(result, "world_size", None),
@@ -171,19 +171,19 @@ class JobHooks:
 
     def workers_started(self, pids: dict[int, int]) -> None:
         """The processes run; ``pids`` by local rank."""
-        self._alive_ns = time.time_ns()
-        submit_fact(f.WorkersStarted(self.number, self._alive_ns, pids))
+        moment = self._alive = now()
+        submit_fact(f.WorkersStarted(self.number, moment, pids))
 
     def workers_not_started(self, error: BaseException) -> None:
         """Starting the processes raised."""
-        submit_fact(f.WorkersStarted(self.number, time.time_ns(), error=raised(error)))
+        submit_fact(f.WorkersStarted(self.number, now(), error=raised(error)))
 
     def closing(self, context: ProcessContext, culprit: int | None) -> None:
         """Torch closes the context: first of all, who ended by itself?
 
         ``culprit`` is the local rank that torch names, if it names one.
         """
-        look_ns = time.time_ns()
+        look = now()
         codes = reading.exit_codes(context)
         raised_and_run = reading.errors_of_running(context, codes)
         exits = []
@@ -195,19 +195,19 @@ class JobHooks:
             # of its own shows that another one failed by itself.
             if culprit is None or rank == culprit or has_raised(exit_):
                 exits.append(exit_)
-        self._workers_exited(exits, look_ns, raised_and_run, self.recorders.of_running(codes))
+        self._workers_exited(exits, look, raised_and_run, self.recorders.of_running(codes))
         if len(self._told) < len(codes):
-            submit_fact(f.WorkersStopping(self.number, time.time_ns()))
+            submit_fact(f.WorkersStopping(self.number, now()))
 
     def _workers_exited(
         self,
         exits: list[f.WorkerExit],
-        look_ns: int,
+        look: Moment,
         raised_and_run: dict[int, f.WorkerError] | None = None,
         recorded: dict[int, f.Recorded] | None = None,
     ) -> None:
-        """Report what a look has found that began at ``look_ns``: whoever still runs was alive then."""
-        alive_ns, self._alive_ns = self._alive_ns, look_ns
+        """Report what a look has found that began at ``look``: whoever still runs was alive then."""
+        alive, self._alive = self._alive, look
         if not exits:
             return
         self._told.update(exit_.local_rank for exit_ in exits)
@@ -217,7 +217,7 @@ class JobHooks:
             if count is not None and self._oom_kills is not None:
                 oom_kills = count - self._oom_kills
         fact = f.WorkersExited(
-            self.number, time.time_ns(), exits, oom_kills, alive_ns, raised_and_run or {}, recorded or {}
+            self.number, now(), exits, oom_kills, alive, raised_and_run or {}, recorded or {}
         )
         if any(exit_.exit_code for exit_ in exits):
             self._report_safely(fact)
@@ -232,22 +232,22 @@ class JobHooks:
             if code is not None and rank not in self._told
         ]
         self._told.update(exit_.local_rank for exit_ in rest)
-        self._report_end(f.WorkersStopped(self.number, time.time_ns(), rest))
+        self._report_end(f.WorkersStopped(self.number, now(), rest))
         self.recorders.close()
 
     def _exit(self, context: ProcessContext, rank: int, code: int) -> f.WorkerExit:
         return self.recorders.with_evidence(reading.worker_exit(context, rank, code))
 
-    def monitored(self, agent: Agent, result: RunResult, look_ns: int) -> None:
-        """``_monitor_workers`` took a look, which began at ``look_ns``."""
+    def monitored(self, agent: Agent, result: RunResult, look: Moment) -> None:
+        """``_monitor_workers`` took a look, which began at ``look``."""
         state = result.state.name
         if state == HEALTHY:
             done = [rank for rank in reading.succeeded_early(agent) if rank not in self._told]
             exits = [reading.worker_exit(agent._pcontext, rank, 0) for rank in done]
-            self._workers_exited(exits, look_ns)
+            self._workers_exited(exits, look)
             return
         stuck = reading.stuck_pids(agent) if state == UNHEALTHY else []
-        fact = f.Monitored(self.number, time.time_ns(), state, stuck)
+        fact = f.Monitored(self.number, now(), state, stuck)
         if stuck:
             self._report_safely(fact)
         else:
@@ -260,7 +260,7 @@ class JobHooks:
         submit_fact(
             f.RestartStarted(
                 self.number,
-                time.time_ns(),
+                now(),
                 group.state.name,
                 seen.waiting if seen is not None else [],
             )
@@ -268,9 +268,9 @@ class JobHooks:
 
     # Ends
 
-    def left_barrier(self, start_ns: int) -> None:
+    def left_barrier(self, start: Moment) -> None:
         """The exit barrier was left."""
-        submit_fact(f.ExitBarrier(self.number, start_ns, time.time_ns()))
+        submit_fact(f.ExitBarrier(self.number, start, now()))
 
     def shutting_down(self) -> None:
         """The agent stops its workers; for a signal, this may be the last that it gets to say."""
@@ -279,20 +279,20 @@ class JobHooks:
             return
         signal = signal_behind(error)
         if signal is not None:
-            submit_fact(f.StopRequested(self.number, time.time_ns(), signal), urgent=True)
+            submit_fact(f.StopRequested(self.number, now(), signal), urgent=True)
         else:
-            submit_fact(f.RunRaising(self.number, time.time_ns()))
+            submit_fact(f.RunRaising(self.number, now()))
 
     def run_ended(self, result: RunResult | None, error: BaseException | None) -> None:
         """``run`` returned or raised."""
         self.stop_watching()
-        now_ns = time.time_ns()
+        moment = now()
         state = result.state.name if result is not None else ""
         why = raised(error) if error is not None else None
         if why is not None and why.signal is not None:
-            submit_fact(f.StopRequested(self.number, now_ns, why.signal))
-        submit_fact(f.RunEnded(self.number, now_ns, state, why))
+            submit_fact(f.StopRequested(self.number, moment, why.signal))
+        submit_fact(f.RunEnded(self.number, moment, state, why))
 
     def job_ended(self, error: BaseException | None) -> None:
         """The rendezvous handler was shut down, or that raised."""
-        submit_fact(f.JobEnded(self.number, time.time_ns(), raised(error) if error is not None else None))
+        submit_fact(f.JobEnded(self.number, now(), raised(error) if error is not None else None))

@@ -15,6 +15,7 @@ from types import FrameType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from .._contract import DESTINATION
+from .._runtime import collection
 from .._runtime.guard import guarded, let_pass
 from . import destination
 from .current import current
@@ -22,7 +23,7 @@ from .fit import fits
 from .launcher_signals import is_signal
 from .names import AGENT, EVENTS, METRICS, REGISTRY
 from .patches import Patches
-from .torchrun import asked_for, is_launch
+from .torchrun import asked_for, is_launch, is_torchrun
 
 if TYPE_CHECKING:
     from .agent import JobHooks
@@ -172,6 +173,8 @@ class TorchHooks:
         wanted = asked_for(frame)
         if not self._wants(wanted):
             return
+        if is_torchrun(frame):
+            collection.put_off()
         from .agent import JobHooks
         from .reading import launch_of
 

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable
 from types import FrameType
 
-from .._runtime.own_thread import this_thread
+from .._runtime.own_thread import this_thread, threads_are_real
 
 _WATCHED = (signal.SIGTERM, signal.SIGHUP)
 _EXCEPTION = "SignalException"
@@ -59,8 +59,8 @@ class SignalWatch:
             if signal.getsignal(number) is signal.SIG_DFL:
                 signal.signal(number, self._handler)
                 self._signals.append(number)
-        if not self._signals:
-            return
+        if not self._signals or not threads_are_real():
+            return  # a thread that reads would stop the program
         reader, writer = os.pipe()
         os.set_blocking(writer, False)
         taken = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)

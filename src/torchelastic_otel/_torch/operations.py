@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import functools
 import os
-import time
 from collections.abc import Callable
 from typing import Any
 
 from .._contract import OUTCOME_FAILED, OUTCOME_SUCCEEDED
 from .._intake.recording import submit_fact
-from .._job import facts as f
+from .._runtime.clock import now
 from .._runtime.guard import guarded
 
 _AGENTS = ("SimpleElasticAgent", "LocalElasticAgent")
@@ -36,8 +35,10 @@ class Operations:
             agent, _, operation = step.rpartition(".")
             if agent not in _AGENTS or os.getpid() != self._pid:
                 return  # a program's own, or a forked worker's
+            from .._job import facts as f  # where torch is merely imported, nobody needs them
+
             # It can wait: one comes with each of the agent's looks at its workers.
-            submit_fact(f.Operation(self._job, time.time_ns(), operation, value / 1000, outcome), quiet=True)
+            submit_fact(f.Operation(self._job, now(), operation, value / 1000, outcome), quiet=True)
             return
         step, _, how = name.rpartition(".")
         if how in _OUTCOMES:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from .._job import facts as f
 from .._job.identity import new_span_id
+from .._runtime.clock import now
 from .._runtime.guard import from_signal_handler
 from .fit import say_unknown
 from .launcher_signals import signal_behind
@@ -155,7 +156,7 @@ def workers_starting(agent: Agent, job: int) -> f.WorkersStarting:
     ]
     return f.WorkersStarting(
         job,
-        time.time_ns(),
+        now(),
         slots,
         new_span_id(),
         group.group_rank,

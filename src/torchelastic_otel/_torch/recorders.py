@@ -10,6 +10,7 @@ from typing import Any
 from .._config import variables as v
 from .._config.otlp_variables import SDK_DISABLED
 from .._job import facts as f
+from .._runtime.clock import Moment
 from .._runtime.guard import say_once
 from .._worker import evidence_file as file
 from .._worker.launching import Memories, may_be_python
@@ -17,6 +18,12 @@ from .._worker.launching import Memories, may_be_python
 
 def _silent(_message: str) -> None:
     """Say nothing: the bridge's thread reads all settings, and says what is wrong with them."""
+
+
+def _moment(memory: int, offset: int) -> Moment | None:
+    # Workers of a node share its monotonic clock.
+    found = file.read_moment(memory, offset)
+    return None if found is None else Moment(*found)
 
 
 class Recorders:
@@ -68,7 +75,7 @@ class Recorders:
     def of_running(self, codes: Mapping[int, int | None]) -> dict[int, f.Recorded]:
         """Return, by local rank, what workers left that have raised and still run."""
         found = {rank: self._of(rank) for rank, code in codes.items() if code is None}
-        return {rank: left for rank, left in found.items() if left is not None and left.raised_ns}
+        return {rank: left for rank, left in found.items() if left is not None and left.raised is not None}
 
     def _of(self, rank: int) -> f.Recorded | None:
         memory = None if self._memories is None else self._memories.of(rank)
@@ -78,13 +85,13 @@ class Recorders:
             file.read_text(memory, file.EXCEPTION_TYPE),
             file.read_text(memory, file.EXCEPTION_MESSAGE),
             file.read_text(memory, file.EXCEPTION_STACK),
-            file.read_number(memory, file.RAISED_NS),
+            _moment(memory, file.RAISED),
             file.read_text(memory, file.THREAD_EXCEPTION),
             file.read_crash(memory),
             progress=f.Progress(
                 file.read_number(memory, file.STEPS),
                 bool(file.read_number(memory, file.NUMBERED)),
-                file.read_number(memory, file.CHECKPOINT_NS),
+                _moment(memory, file.CHECKPOINT),
                 file.read_number(memory, file.CHECKPOINT_STEPS),
             ),
         )

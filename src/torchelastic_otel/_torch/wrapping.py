@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import functools
 import sys
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from .._runtime.clock import Moment, now
 from .._runtime.guard import guarded
 from .._runtime.imports import importing
 from . import reading
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from .surface import Agent, ProcessContext, RendezvousHandler
 
 Before = Callable[[], None]
-After = Callable[[int, Any, BaseException | None], None]
-"""Gets the start (ns since the epoch), the result, and the exception if one was raised."""
+After = Callable[[Moment, Any, BaseException | None], None]
+"""Gets the start, the result, and the exception if one was raised."""
 
 
 def wrap(owner: object, name: str, *, before: Before | None = None, after: After | None = None) -> bool:
@@ -35,17 +35,17 @@ def wrap(owner: object, name: str, *, before: Before | None = None, after: After
 
     @functools.wraps(original)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        start_ns = time.time_ns()
+        start = now()
         if before is not None:
             guarded(before)
         try:
             result = original(*args, **kwargs)
         except BaseException as error:
             if after is not None:
-                guarded(after, start_ns, None, error)
+                guarded(after, start, None, error)
             raise
         if after is not None:
-            guarded(after, start_ns, result, None)
+            guarded(after, start, result, None)
         return result
 
     try:
@@ -58,10 +58,10 @@ def wrap(owner: object, name: str, *, before: Before | None = None, after: After
 def hook_rendezvous_handler(handler: RendezvousHandler, job: JobHooks, ended: Callable[[], None]) -> None:
     """Follow a rendezvous handler; ``ended`` is called when the launcher has shut it down."""
 
-    def joined(_start_ns: int, result: Any, error: BaseException | None) -> None:
+    def joined(_start: Moment, result: Any, error: BaseException | None) -> None:
         job.rendezvous_ended(handler, result, error)
 
-    def closed(_start_ns: int, _result: Any, error: BaseException | None) -> None:
+    def closed(_start: Moment, _result: Any, error: BaseException | None) -> None:
         job.job_ended(error)
         ended()
 
@@ -87,19 +87,19 @@ def hook_agent(agent: Agent, job: JobHooks) -> bool:
     def running() -> None:
         current.job, current.operations = job, Operations(job.number)
 
-    def ran(_start_ns: int, result: Any, error: BaseException | None) -> None:
+    def ran(_start: Moment, result: Any, error: BaseException | None) -> None:
         current.job = current.operations = None
         job.run_ended(result, error)
 
-    def monitored(start_ns: int, result: Any, error: BaseException | None) -> None:
+    def monitored(start: Moment, result: Any, error: BaseException | None) -> None:
         if error is None:
-            job.monitored(agent, result, start_ns)
+            job.monitored(agent, result, start)
 
     def restarting() -> None:
         job.restarting(agent)
 
-    def left_barrier(start_ns: int, _result: Any, _error: BaseException | None) -> None:
-        job.left_barrier(start_ns)
+    def left_barrier(start: Moment, _result: Any, _error: BaseException | None) -> None:
+        job.left_barrier(start)
 
     if not wrap(agent, "run", before=running, after=ran):
         return False

@@ -9,6 +9,7 @@ outlives the worker whatever ends it, and is gone with the launcher. The worker 
 from __future__ import annotations
 
 import os
+import time
 
 MAGIC = b"teotel01"
 """Says that this memory is ours, and how it is laid out."""
@@ -18,15 +19,16 @@ SIZE = 256 * 1024
 # Numbers of eight bytes, at these offsets.
 RECORDER_PID = 8
 """Process that records; 0 until its recorder runs."""
-RAISED_NS = 16
-"""When the exception that ends the process reached the recorder (ns since the epoch); 0 if none did."""
-STEPS = 24
+RAISED = 16
+"""When the exception that ends the process reached the recorder: by the monotonic clock, then by the wall
+clock (ns); 0 if none did."""
+STEPS = 32
 """Training steps: how many this process has done, or the number that the program gave the last."""
-NUMBERED = 32
+NUMBERED = 40
 """1 where the program gives its steps numbers."""
-CHECKPOINT_NS = 40
-"""When the last checkpoint was complete; 0 if there was none."""
-CHECKPOINT_STEPS = 48
+CHECKPOINT = 48
+"""When the last checkpoint was complete, by both clocks; 0 if there was none."""
+CHECKPOINT_STEPS = 64
 """``STEPS`` as the checkpoint has it."""
 PAGE = 4096
 """All numbers are in it: what a process that counts maps."""
@@ -76,6 +78,19 @@ def write_number(memory: int, offset: int, number: int) -> None:
 def read_number(memory: int, offset: int) -> int:
     """Read a number."""
     return int.from_bytes(os.pread(memory, _NUMBER, offset), "little")
+
+
+def write_moment(memory: int, offset: int) -> None:
+    """Write the time by both clocks; that it is there is what the first of them says."""
+    monotonic_ns, wall_ns = time.monotonic_ns(), time.time_ns()
+    write_number(memory, offset + _NUMBER, wall_ns)
+    write_number(memory, offset, monotonic_ns)
+
+
+def read_moment(memory: int, offset: int) -> tuple[int, int] | None:
+    """Read a time by both clocks; None if none was written."""
+    monotonic_ns = read_number(memory, offset)
+    return (monotonic_ns, read_number(memory, offset + _NUMBER)) if monotonic_ns else None
 
 
 def write_text(memory: int, place: tuple[int, int], text: str) -> None:

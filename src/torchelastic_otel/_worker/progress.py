@@ -111,7 +111,8 @@ class Progress:
         numbers = self._mapped()
         if numbers is not None:
             numbers[file.CHECKPOINT_STEPS // 8] = steps
-            numbers[file.CHECKPOINT_NS // 8] = time.time_ns()
+            numbers[file.CHECKPOINT // 8 + 1] = time.time_ns()
+            numbers[file.CHECKPOINT // 8] = time.monotonic_ns()
 
     def _in_main_thread(self) -> bool:
         threading = sys.modules["threading"]

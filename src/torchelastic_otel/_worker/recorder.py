@@ -10,7 +10,6 @@ from __future__ import annotations
 import atexit
 import os
 import sys
-import time
 
 from . import evidence_file as file
 from .importing import when_imported
@@ -96,10 +95,9 @@ class Recorder:
     def _excepthook(
         self, kind: type[BaseException], error: BaseException, traceback: TracebackType | None
     ) -> None:
-        now_ns = time.time_ns()
         try:
             if os.getpid() == self._pid and _is_the_end(sys._getframe()):
-                self._record(now_ns, kind, error, traceback)
+                self._record(kind, error, traceback)
         except Exception:  # noqa: S110  # nothing can be told here
             pass
         finally:
@@ -107,7 +105,6 @@ class Recorder:
 
     def _ending(self) -> None:
         """The interpreter ends: with an exception that a hook of the program's own has taken?"""
-        now_ns = time.time_ns()
         try:
             error = getattr(sys, "last_value", None)
             if self._recorded or sys.excepthook is self._hook or not isinstance(error, BaseException):
@@ -115,19 +112,19 @@ class Recorder:
             traceback = error.__traceback__
             uncaught = traceback is not None and traceback.tb_frame.f_code.co_name in _NEVER_ENDED
             if os.getpid() == self._pid and uncaught:
-                self._record(now_ns, type(error), error, traceback)
+                self._record(type(error), error, traceback)
         except Exception:  # noqa: S110  # nothing can be told here
             pass
 
     def _record(
-        self, now_ns: int, kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+        self, kind: type[BaseException], error: BaseException, traceback: TracebackType | None
     ) -> None:
         self._recorded = True
         memory, ours = self._open()
         try:
             # First what is quick, for a process that is killed in the middle of this.
             file.write_text(memory, file.EXCEPTION_TYPE, kind.__name__)
-            file.write_number(memory, file.RAISED_NS, now_ns)
+            file.write_moment(memory, file.RAISED)
             file.write_text(memory, file.EXCEPTION_MESSAGE, _message(error))
             file.write_text(memory, file.EXCEPTION_STACK, _stack(kind, error, traceback))
         finally:

@@ -22,7 +22,8 @@ def membership(job: Job) -> tuple[list[str], Script]:
     """Return the options of a job of one or two nodes, and a worker that stays until there are two."""
     options = [*job.options(nodes=2, per_node=1, port=free_port()), "--nnodes=1:2"]
     script = job.worker({"*": STAY}, {}, by_world_size=True)
-    return [*options, "--rdzv-conf=last_call_timeout=1,read_timeout=4"], script
+    # The first node joins again at once; the late one sees that only when it looks, up to a second later.
+    return [*options, "--rdzv-conf=last_call_timeout=5,read_timeout=4"], script
 
 
 @scenario(
