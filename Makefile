@@ -82,6 +82,7 @@ compat-otel-fast: .venv-otel-oldest/.installed ## those of them that start no jo
 
 canary: .venv-canary/.installed ## all tests with the newest torch and OpenTelemetry that pip finds today (7 GB)
 	.venv-canary/bin/python -m pip list --format=freeze | grep -E '^(torch|opentelemetry[a-z-]*)=='
+	-.venv-canary/bin/python docs/private_names.py
 	$(call suite,.venv-canary)
 
 nightly: compat compat-python chaos ## what takes too long for each change: compat and chaos

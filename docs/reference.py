@@ -1,4 +1,4 @@
-"""Writes the tables of ``telemetry.md``, ``configuration.md`` and ``delivery.md`` from the code.
+"""Writes the tables of ``telemetry.md``, ``configuration.md``, ``delivery.md`` and ``compatibility.md``.
 
 ``python docs/reference.py`` renews them. With ``--check`` it writes nothing, and exits with 1 where a
 document and the code differ.
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import delivery_table
-
+import private_names
 from torchelastic_otel import _contract
 from torchelastic_otel._config import schedulers
 from torchelastic_otel._config.environment import SIGNALS
@@ -123,6 +123,7 @@ def documents() -> dict[str, dict[str, str]]:
             "slurm": scheduler_table(("Variables", {**schedulers.SLURM, **schedulers.SLURM_NUMBERS})),
             "kubernetes": scheduler_table(("Variables", schedulers.KUBERNETES), pod),
         },
+        "compatibility.md": {"private-names": private_names.table()},
     }
 
 

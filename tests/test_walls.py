@@ -52,7 +52,7 @@ STRANGERS = {
     "torch": {"_torch"},
     "opentelemetry.sdk": {"_telemetry"},
     "opentelemetry.configuration": {"_telemetry", "_doctor"},
-    "opentelemetry.exporter": {"_delivery.encoding", "_telemetry.metric_export"},
+    "opentelemetry.exporter": {"_delivery.encoding"},
     # Log records become messages where they are told: the bytes' room does not know what an event is.
     "opentelemetry.proto": {"_delivery", "_doctor", "_telemetry.log_encoding"},
     "grpc": {"_delivery", "_doctor"},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 Scalar = str | bool | int | float
@@ -107,14 +107,12 @@ def _as_text(value: object) -> Any:
 
 
 def decode(text: str) -> object:
-    """Parse JSON; the scanner itself, since this runs for every event. Raises ValueError, RecursionError."""
-    try:
-        value, end = _scan(text, 0)
-    except StopIteration:
-        raise ValueError("no JSON value") from None
+    """Parse JSON that nothing surrounds, not even blanks. Raises ValueError, RecursionError."""
+    value: object
+    value, end = _decoder.raw_decode(text)
     if end != len(text):
         raise ValueError("more than one JSON value")
     return value
 
 
-_scan: Callable[[str, int], tuple[object, int]] = getattr(json.JSONDecoder(), "scan_once")  # noqa: B009  # unknown to mypy
+_decoder = json.JSONDecoder()

@@ -8,12 +8,16 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import Any, Protocol
 
 from ._job.identity import hash_trace_id, identifies
 
-if TYPE_CHECKING:
-    _Commands: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
+
+class _Commands(Protocol):
+    """What is used of what ``add_subparsers`` returns, whose class is private."""
+
+    def add_parser(self, name: str, **options: Any) -> argparse.ArgumentParser: ...
+
 
 _STATUS = (
     "Exit status: 0 if {}; 1 if {}, or a running process has some of it; 2 if some of it could not be looked "

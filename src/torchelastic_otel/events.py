@@ -31,7 +31,6 @@ and each event is written once.
 import json
 import logging
 import os
-import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from enum import Enum
@@ -41,6 +40,7 @@ from torchelastic_otel._contract import DESTINATION as OTEL
 from torchelastic_otel._intake import recording
 from torchelastic_otel._intake.event_like import EventLike, EventMetadataValue, RdzvEventLike
 from torchelastic_otel._intake.rendezvous_event import make_rendezvous_event
+from torchelastic_otel._runtime.frames import caller_of_this
 
 __all__ = [
     "Event",
@@ -92,14 +92,9 @@ class UnknownDestinationError(KeyError):
         return f"unknown event destination {self.destination!r}: choose one of {', '.join(self.choices)}"
 
 
-# A plain TypeError would do, but torch's module ends in an UnboundLocalError here: be caught as either.
-class _NotSerializedError(TypeError, UnboundLocalError):
-    """``deserialize`` was given neither text nor an event of its own class."""
-
-
 def _parse(data: object, kind: str) -> Any:
     if not isinstance(data, str):
-        raise _NotSerializedError(
+        raise TypeError(
             f"{kind}.deserialize takes JSON text or a {__name__}.{kind}, not {type(data).__qualname__}"
         )
     return json.loads(data)
@@ -340,7 +335,7 @@ def construct_and_record_rdzv_event(
     """
     if isinstance(get_logging_handler(destination), logging.NullHandler):
         return
-    caller = sys._getframe().f_back
+    caller = caller_of_this()
     event = make_rendezvous_event(
         RdzvEvent, caller, run_id, message, node_state, name, hostname, pid, master_endpoint, local_id, rank
     )

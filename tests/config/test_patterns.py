@@ -10,6 +10,7 @@ from tests.support.redact import without_re2
 from torchelastic_otel._config.environment import Warn
 from torchelastic_otel._config.patterns import compile_pattern
 from torchelastic_otel._config.settings import Settings, read_settings
+from torchelastic_otel._telemetry.redaction import Redaction
 
 BOUNDED = [
     r"password=\S+",
@@ -90,3 +91,14 @@ def read(environ: dict[str, str]) -> tuple[Settings, list[str]]:
     said: list[str] = []
     warn: Warn = said.append
     return read_settings(environ, warn), said
+
+
+def test_all_texts_are_hidden_where_no_expression_can_be_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a Python that hides its parser, without RE2: nothing leaks, and telemetry goes on."""
+    without_re2(monkeypatch)
+    for name in ("re._parser", "sre_parse"):
+        monkeypatch.setitem(sys.modules, name, None)
+    warnings: list[str] = []
+    settings = read_settings({"TORCHELASTIC_OTEL_REDACT": "secret"}, warnings.append)
+    assert len(warnings) == 1
+    assert Redaction(settings.redact).text("some\ntext") == "[redacted]"

@@ -125,10 +125,10 @@ def test_reading_anything(kind: str, text: str) -> None:
 @pytest.mark.parametrize("kind", ["Event", "RdzvEvent"])
 @pytest.mark.parametrize("data", [None, b"{}", {}, {"source": "AGENT", "node_state": "INIT"}, [], 3])
 def test_reading_what_is_no_text(kind: str, data: Any) -> None:
-    """What is neither text nor an event is refused with an exception that a handler of torch's catches."""
-    with pytest.raises(Exception) as other:  # noqa: PT011 (whatever torch raises)
+    """What is neither text nor an event is refused by both, by torch's without a word about it."""
+    with pytest.raises((TypeError, UnboundLocalError)):
         getattr(theirs, kind).deserialize(data)
-    with pytest.raises(other.type):
+    with pytest.raises(TypeError):
         getattr(ours, kind).deserialize(data)
 
 
@@ -137,5 +137,5 @@ def test_reading_the_other_modules_event() -> None:
     for reader, writer in ((ours, theirs), (theirs, ours)):
         event = writer.Event("e", writer.EventSource.AGENT)
         assert writer.Event.deserialize(event) is event
-        with pytest.raises(UnboundLocalError):
+        with pytest.raises((TypeError, UnboundLocalError)):
             reader.Event.deserialize(event)

@@ -136,3 +136,25 @@ def test_hooks_that_do_not_fit_do_not_double_anything() -> None:
     world.engine.close(None)
     assert world.output.counts == {AGENT: 1, RENDEZVOUS: 1, GROUP: 1, WORKER: 2}
     assert not world.told("torchelastic.restart")
+
+
+def test_hooks_that_do_not_fit_once_workers_begin() -> None:
+    """The spans that were begun go on, with what torch's events say of the workers."""
+    world = World()
+    world.start(0)
+    world.join(0)
+    slots = [f.WorkerSlot(rank, rank, rank, 2, 2, 7 + rank) for rank in range(2)]
+    world.tell(f.WorkersStarting, 1, slots, 6, 0, 1, 0)
+    world.tell(f.HooksMissing, 1)
+    world.pids = {0: 70, 1: 71}
+    for rank in (0, 1):
+        world.worker_event(2, "START", rank)
+    for rank in (0, 1):
+        world.worker_event(10, "SUCCEEDED", rank)
+    world.event(11, "SUCCEEDED")
+    world.engine.close(None)
+    assert world.output.counts == {AGENT: 1, RENDEZVOUS: 1, GROUP: 1, WORKER: 2}
+    workers = world.by_rank()
+    assert [workers[rank].attributes["torchelastic.worker_id"] for rank in (0, 1)] == ["70", "71"]
+    assert {span.outcome for span in workers.values()} == {"succeeded"}
+    assert not world.told("torchelastic.restart")

@@ -44,13 +44,21 @@ def train():
     import os
     return os.environ.get("TRACEPARENT")
 
-def launch(handler):
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-    config = LaunchConfig(
+def config_for(handler):
+    from torch.distributed.launcher.api import LaunchConfig
+    return LaunchConfig(
         min_nodes=1, max_nodes=1, nproc_per_node=1, run_id="hooks", rdzv_backend="c10d",
         rdzv_endpoint="127.0.0.1:0", local_addr="127.0.0.1", event_log_handler=handler,
         start_method="fork", monitor_interval=0.1, max_restarts=0)
-    return elastic_launch(config, train)()[0]
+
+def launch(handler):
+    from torch.distributed.launcher.api import elastic_launch
+    return elastic_launch(config_for(handler), train)()[0]
+
+def launch_script(handler):
+    import sys
+    from torch.distributed.launcher.api import elastic_launch
+    return elastic_launch(config_for(handler), sys.executable)("-c", "import time; time.sleep(0.5)")[0]
 """
 
 
@@ -59,6 +67,13 @@ def answer(harness: Harness, receiver: OtlpReceiver, *sources: str, announced: s
 
     Internal errors fail the test unless they are ``announced``.
     """
+    return answer_and_output(harness, receiver, *sources, announced=announced, **env)[0]
+
+
+def answer_and_output(
+    harness: Harness, receiver: OtlpReceiver, *sources: str, announced: str = "", **env: str
+) -> tuple[Any, str]:
+    """Likewise, and return what it printed, too."""
     source = "\n".join(textwrap.dedent(part) for part in sources)
     answer_file = harness.directory / "answer.json"
     program = f"{source}\nimport json\nopen({str(answer_file)!r}, 'w').write(json.dumps(answer))\n"
@@ -71,4 +86,4 @@ def answer(harness: Harness, receiver: OtlpReceiver, *sources: str, announced: s
     assert agent.wait() == 0, agent.output
     harness.announced += [announced] if announced else []
     assert announced or "internal error" not in agent.output
-    return json.loads(answer_file.read_text())
+    return json.loads(answer_file.read_text()), agent.output

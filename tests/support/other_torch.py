@@ -1,24 +1,35 @@
-"""A torch of which something was renamed, for programs that launch a job by themselves."""
+"""Packages of which something was renamed, for programs that launch a job by themselves."""
 
 from __future__ import annotations
 
 CHANGE = """
 def change(*changes):
     # Each is (module, old text, new text); the module's source is changed as it is imported.
-    import importlib.machinery, sys
+    # A module that ends with .* is all of a package in which the text is, as whole words.
+    import importlib.machinery, re, sys
+
+    def is_in(name, modules):
+        return f"{name}.".startswith(modules[:-1]) if modules.endswith(".*") else name == modules
 
     class Changed:
         def find_spec(self, name, path=None, target=None):
-            mine = [(old, new) for module, old, new in changes if module == name]
+            mine = [each for each in changes if is_in(name, each[0])]
             if not mine:
                 return None
             spec = importlib.machinery.PathFinder.find_spec(name, path)
-
-            def exec_module(module):
-                source = spec.loader.get_source(name)
-                for old, new in mine:
+            if not isinstance(getattr(spec, "loader", None), importlib.machinery.SourceFileLoader):
+                return None
+            found = source = spec.loader.get_source(name)
+            for modules, old, new in mine:
+                if modules.endswith(".*"):
+                    source = re.sub(rf"(?<!\\w){re.escape(old)}(?!\\w)", new, source)
+                else:
                     assert old in source, (name, old)
                     source = source.replace(old, new)
+            if source == found:
+                return None
+
+            def exec_module(module):
                 exec(compile(source, spec.origin, "exec"), vars(module))
 
             spec.loader.exec_module = exec_module

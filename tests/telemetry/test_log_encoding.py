@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from importlib.metadata import version
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs
+from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, ResourceLogs
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.trace import SpanContext, TraceFlags
@@ -30,16 +31,12 @@ floats = st.floats(allow_nan=False)
 plain = scalars | floats | texts | st.lists(texts, max_size=4) | st.lists(int64, max_size=4)
 """What the job model gives records."""
 
-anything = st.recursive(
+values = st.recursive(
     plain | st.none() | st.binary(max_size=8),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(names, inner, max_size=4),
     max_leaves=8,
 )
 """All that OTLP has a form for."""
-
-SDK = tuple(map(int, version("opentelemetry-sdk").split(".")[:2]))
-values = anything if SDK >= (1, 45) else plain
-"""What the SDK keeps within limits: older ones leave out lists of several types, and nothing."""
 
 resources = st.builds(
     Resource, st.dictionaries(names, plain, max_size=5), st.sampled_from(["", "https://s/1"])
@@ -79,6 +76,18 @@ def encoded(resource: Resource, limits: LogLimits, events: Sequence[Event]) -> R
     return logs
 
 
+def name_nothing(pairs: Iterable[KeyValue]) -> None:
+    """Give what stands for None its empty value, which older SDKs leave out."""
+    for pair in pairs:
+        pair.value.SetInParent()
+        within = [pair.value]
+        while within:
+            value = within.pop()
+            within += value.array_value.values
+            if value.HasField("kvlist_value"):
+                name_nothing(value.kvlist_value.values)
+
+
 @given(resources, limits, st.lists(events, min_size=1, max_size=3))
 def test_records_are_encoded_as_the_sdk_does(
     resource: Resource, limits: LogLimits, events: list[Event]
@@ -88,6 +97,7 @@ def test_records_are_encoded_as_the_sdk_does(
     ours = encoded(resource, limits, events)
     for logs in (ours, theirs):
         for record in logs.scope_logs[0].log_records:
+            name_nothing(record.attributes)
             if record.attributes and record.attributes[0].key == "log.record.uid":
                 record.attributes[0].value.string_value = ""  # unique
     for mine, other in zip(ours.scope_logs[0].log_records, theirs.scope_logs[0].log_records, strict=True):
@@ -136,6 +146,18 @@ def test_a_record_that_cannot_be_encoded_costs_itself(said: Said) -> None:
     assert [record.event_name for record in records.scope_logs[0].log_records] == ["a", "b"]
     assert len(said.having("internal error in encoding")) == 1
     assert LogEncoder(Resource({}), UNLIMITED).encode([event("\ud800")], "a") == []
+
+
+@pytest.mark.parametrize(
+    "value", [["text", 1], [True, "text"], {"a": ["text", {"b": "text"}]}, b"text", None]
+)
+def test_third_parties_get_what_is_shortened(value: object) -> None:
+    """Lists of several types, too, which older SDKs leave out where a limit is set."""
+    (readable,) = ReadableRecords(Resource({}), LogLimits(9, 2)).batch([event(attributes={"a": value})])
+    shortened = json.loads(json.dumps(value, default=bytes.decode).replace("text", "te"))
+    got = (readable.log_record.attributes or {})["a"]
+    assert got == (value if isinstance(value, bytes) else shortened)
+    assert readable.dropped_attributes == 0
 
 
 def test_third_parties_get_records_of_the_sdk() -> None:

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar, cast
 
 from .._runtime.imports import entry_point_names, find_entry_point
 from .environment import Signal
-from .patterns import compile_pattern
+from .patterns import HIDE_ALL, compile_pattern
 
 Refuse = Callable[[str, str], None]
 """Tells that a value is wrong, and what was expected."""
@@ -83,10 +83,6 @@ class Text(Kind[str]):
     def accepted(self) -> str:
         """What it should be."""
         return self.form
-
-
-HIDE_ALL = r"(?s).+"
-"""The expression that hides every text."""
 
 
 class Pattern(Text):

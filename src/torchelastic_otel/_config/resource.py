@@ -63,7 +63,6 @@ def _first_set(environ: Mapping[str, str], table: Mapping[str, tuple[str, ...]])
 
 
 def attribute_items(environ: Mapping[str, str]) -> list[str]:
-    # Not stripped: the SDK's words on an item quote it as it stands.
     return [item for item in v.RESOURCE_ATTRIBUTES.given(environ)[1].split(",") if item.strip()]
 
 

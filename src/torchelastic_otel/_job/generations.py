@@ -66,6 +66,9 @@ class Generations:
     def announced(self, local_rank: int, fact: WorkersStarting, known: Attributes) -> None:
         """Torch's event alone says that a worker has started; ``fact`` is what it says of its generation."""
         group = self.group
+        if group is not None and not group.ended_at and group.begun_by_hooks(local_rank, known):
+            group.unexplained()
+            return
         if group is None or group.ended_at or local_rank in group.workers:
             group = self.starting(fact)
             group.unexplained()

@@ -49,6 +49,12 @@ class Worker:
         self.identity[c.WORKER_ID] = str(pid)
         self.span.set({c.WORKER_ID: str(pid)})
 
+    def is_confirmed(self, known: Attributes) -> None:
+        """Torch's event says that it runs, with what is ``known`` of it."""
+        self.started = True
+        self.identity.update(known)
+        self.span.set(known)
+
     def died(self, failure: Failure) -> Failure:
         """It is known what it died of; return that."""
         self.failure = failure
@@ -95,6 +101,14 @@ class Group:
     def announced(self, local_rank: int, identity: Attributes, span: OpenSpan, *, started: bool) -> None:
         """A worker of this generation is known."""
         self.workers[local_rank] = Worker(identity, span, started=started)
+
+    def begun_by_hooks(self, local_rank: int, known: Attributes) -> bool:
+        """Tell whether the hooks saw this worker begin, and then did not fit; its span is the one it has."""
+        worker = self.workers.get(local_rank)
+        if worker is None or worker.started:
+            return False
+        worker.is_confirmed(known)
+        return True
 
     def started(self, pids: dict[int, int]) -> None:
         """The workers' processes were made; ``pids`` by local rank."""

@@ -51,6 +51,11 @@ def say_once(kind: str, message: str, *, level: int = logging.WARNING, exc_info:
     logger.log(level, message, exc_info=exc_info)
 
 
+def say_gone(name: str, consequence: str) -> None:
+    """Say once that a private name which the package uses is gone, and what that costs."""
+    say_once(f"gone: {name}", f"{name} is gone: {consequence}. The job is not affected.")
+
+
 def let_pass(is_hosts: Callable[[BaseException], bool]) -> None:
     """Let exceptions pass that ``is_hosts`` knows: those of a signal handler that may be gone by then."""
     if is_hosts not in _hosts:

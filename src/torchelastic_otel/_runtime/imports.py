@@ -108,7 +108,8 @@ class Importing:
 
 
 def _own_thread_imports() -> bool:
-    frames = sys._current_frames()
+    # CPython alone has it. Elsewhere forks wait for what is imported under the lock, which is nearly all.
+    frames: dict[int, FrameType] = getattr(sys, "_current_frames", dict)()
     for thread in threading.enumerate():
         if not thread.name.startswith(OWN_THREADS):
             continue

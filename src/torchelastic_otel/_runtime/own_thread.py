@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from types import BuiltinFunctionType
 from typing import TypeVar
 
-from .guard import note_internal_error
+from .guard import note_internal_error, say_gone
 from .imports import importing
 
 T = TypeVar("T")
@@ -68,9 +68,17 @@ def as_own_thread() -> None:
     this_thread.own = True
     with importing:
         from opentelemetry import context
-    # The API keeps this key private. "suppress_instrumentation" is what instrumentations used before it.
-    key = getattr(context, "_SUPPRESS_INSTRUMENTATION_KEY", "suppress_instrumentation")
-    for mark in ("suppress_http_instrumentation", "suppress_instrumentation", key):
+    marks = ["suppress_http_instrumentation", "suppress_instrumentation"]
+    # The API has no public mark. The second one is what instrumentations used before it.
+    key = getattr(context, "_SUPPRESS_INSTRUMENTATION_KEY", None)
+    if key is None:
+        say_gone(
+            "opentelemetry.context._SUPPRESS_INSTRUMENTATION_KEY",
+            "an instrumented HTTP or gRPC client may trace the requests with which telemetry is sent",
+        )
+    else:
+        marks.append(key)
+    for mark in marks:
         context.attach(context.set_value(mark, True))
 
 

@@ -1,8 +1,9 @@
 """Batches on their way to an exporter, each signal on a thread of its own.
 
-The SDK's batch processors load their exporter where they are made, ignore what it answers, and wait for it
-without a bound when the process ends. Here loading happens on the delivery thread, results are counted, and
-every wait has a deadline.
+Not the SDK's batch processors: their ``force_flush`` takes no time-out (its own TODO, issue 4568), so that an
+exporter that hangs would hold the job's end; each starts a thread in every forked worker; they ignore what
+the exporter answers, and count nothing that they drop. Here every wait has a deadline, a fork has no thread
+of ours, results and drops are counted, and the exporter is loaded on the delivery thread.
 """
 
 from __future__ import annotations

@@ -29,14 +29,21 @@ def providers_from_file(path: str, environ_resource: Any, warn: Callable[[str], 
             "install it, or unset the variable. The other OTEL_ variables are used."
         )
         return None
+    except Exception as error:  # Python 3.12 runs no part of the SDK any more while it ends
+        _cannot_be_used(path, error, warn)
+        return None
     try:
         return _build(load_config_file(path), environ_resource)
     except Exception as error:
-        warn(
-            f"OTEL_CONFIG_FILE={path} cannot be used ({type(error).__name__}: {error}). "
-            "The other OTEL_ variables are used."
-        )
+        _cannot_be_used(path, error, warn)
         return None
+
+
+def _cannot_be_used(path: str, error: Exception, warn: Callable[[str], None]) -> None:
+    warn(
+        f"OTEL_CONFIG_FILE={path} cannot be used ({type(error).__name__}: {error}). "
+        "The other OTEL_ variables are used."
+    )
 
 
 def _build(config: Any, environ_resource: Any) -> Providers:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 import itertools
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .. import _contract as c
@@ -19,7 +18,6 @@ from .context import context_of
 
 if TYPE_CHECKING:
     from opentelemetry._logs import LoggerProvider
-    from opentelemetry.attributes import BoundedAttributes
     from opentelemetry.sdk._logs import ReadableLogRecord
     from opentelemetry.sdk.resources import Resource
 
@@ -113,57 +111,62 @@ class ProviderLogs:
         """Do nothing: the program's own processors hold the records."""
 
 
-@functools.cache
-def _bounded_attributes() -> Callable[..., BoundedAttributes]:
-    """Return the SDK's attributes within limits; older SDKs drop nested values unless told to keep them."""
-    from opentelemetry.attributes import BoundedAttributes
-
-    if "extended_attributes" in inspect.signature(BoundedAttributes).parameters:
-        return functools.partial(BoundedAttributes, extended_attributes=True)
-    return BoundedAttributes
-
-
 class ReadableRecords:
-    """Gives records the form that exporters of the SDK's kind take, their attributes within the limits."""
+    """Gives records the form that exporters of the SDK's kind take, their attributes within the limits.
+
+    The SDK's ``BoundedAttributes`` would drop the first ones, which say most, with a warning for each; and
+    before 1.45 lists of several types.
+    """
 
     def __init__(self, resource: Resource, limits: LogLimits) -> None:
         from opentelemetry._logs import LogRecord, SeverityNumber
         from opentelemetry.sdk._logs import ReadableLogRecord
         from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-        self._record, self._readable = LogRecord, ReadableLogRecord
+        @dataclass(frozen=True)
+        class Readable(ReadableLogRecord):
+            left_out: int = 0
+
+            @property
+            def dropped_attributes(self) -> int:
+                return self.left_out
+
+        self._record, self._readable = LogRecord, Readable
         self._severity = SeverityNumber
         self._scope = InstrumentationScope(c.SCOPE, __version__)
         self._resource, self._limits = resource, limits
 
     def batch(self, events: Sequence[Event]) -> list[ReadableLogRecord]:
         """Return the records of a batch."""
-        return [
-            self._readable(
-                self._record(
-                    timestamp=event.time_ns,
-                    observed_timestamp=event.observed_ns or event.time_ns,
-                    context=context_of(event.span),
-                    severity_number=self._severity(event.severity),
-                    severity_text=SEVERITY_TEXT[event.severity],
-                    body=event.body,
-                    attributes=self._bounded({c.LOG_RECORD_UID: new_uid(), **event.attributes}),
-                    event_name=event.name,
-                ),
-                self._resource,
-                self._scope,
-            )
-            for event in events
-        ]
+        return [self._of(event) for event in events]
 
-    def _bounded(self, attributes: dict[str, Any]) -> Any:
-        limits = self._limits
-        if len(attributes) <= limits.attribute_count and limits.value_length is None:
-            return attributes
-        # The SDK's would drop the first ones, which say most, with a warning for each.
-        kept = dict(itertools.islice(attributes.items(), limits.attribute_count))
-        bounded = _bounded_attributes()(
-            limits.attribute_count, kept, immutable=False, max_value_len=limits.value_length
+    def _of(self, event: Event) -> ReadableLogRecord:
+        attributes = {c.LOG_RECORD_UID: new_uid(), **event.attributes}
+        most, longest = self._limits.attribute_count, self._limits.value_length
+        left_out = max(0, len(attributes) - most)
+        if left_out:
+            attributes = dict(itertools.islice(attributes.items(), most))
+        if longest is not None:
+            attributes = {key: _shortened(value, longest) for key, value in attributes.items()}
+        record = self._record(
+            timestamp=event.time_ns,
+            observed_timestamp=event.observed_ns or event.time_ns,
+            context=context_of(event.span),
+            severity_number=self._severity(event.severity),
+            severity_text=SEVERITY_TEXT[event.severity],
+            body=event.body,
+            attributes=attributes,
+            event_name=event.name,
         )
-        bounded.dropped = len(attributes) - len(kept)
-        return bounded
+        return self._readable(record, self._resource, self._scope, left_out=left_out)
+
+
+def _shortened(value: Any, longest: int) -> Any:
+    """Return a value with its texts cut, also those inside of it."""
+    if isinstance(value, str):
+        return value[:longest]
+    if isinstance(value, Mapping):
+        return {key: _shortened(each, longest) for key, each in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, bytes):
+        return [_shortened(each, longest) for each in value]
+    return value

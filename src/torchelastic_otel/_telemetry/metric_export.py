@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .._config.environment import Warn
@@ -14,8 +11,8 @@ from .._config.sdk_variables import METRICS_HISTOGRAM_AGGREGATION, METRICS_TEMPO
 from .._delivery.encoding import encode_metrics
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.metrics.export import MetricExporter
-    from opentelemetry.sdk.metrics.view import View
+    from opentelemetry.sdk.metrics.export import AggregationTemporality, MetricExporter
+    from opentelemetry.sdk.metrics.view import Aggregation, View
 
 
 class Put(Protocol):
@@ -26,7 +23,7 @@ class Put(Protocol):
 
 
 def metric_exporter(put: Put, warn: Warn) -> MetricExporter:
-    """Return an exporter that hands requests to ``put``, with the stock exporters' temporality.
+    """Return an exporter that hands requests to ``put``, with the temporality and aggregation asked for.
 
     Cumulative metrics say all there is in their last state, so only that is kept: backends refuse samples
     that come late. Deltas add up, and are all kept.
@@ -35,18 +32,18 @@ def metric_exporter(put: Put, warn: Warn) -> MetricExporter:
         put: takes the requests, as ``Outbox.keep_metrics`` does.
         warn: told what is wrong in the two variables that it reads.
     """
-    last_only = METRICS_TEMPORALITY.value(os.environ, warn) == "cumulative"
-    aggregation = _aggregation(warn)
-    from opentelemetry.exporter.otlp.proto.common._internal.metrics_encoder import OTLPMetricExporterMixin
+    preference = METRICS_TEMPORALITY.value(os.environ, warn)
+    aggregation = METRICS_HISTOGRAM_AGGREGATION.value(os.environ, warn)
     from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult
 
-    class OutboxExporter(MetricExporter, OTLPMetricExporterMixin):
+    class OutboxExporter(MetricExporter):
         def __init__(self) -> None:
-            with _without_the_sdks_words():
-                self._common_configuration(**aggregation)
+            self.preferred_temporality = _temporality(preference)
+            self.preferred_aggregation = _aggregation(aggregation)
+            super().__init__(self.preferred_temporality, self.preferred_aggregation)
 
         def export(self, metrics_data: Any, timeout_millis: float = 0, **kwargs: Any) -> MetricExportResult:
-            put(encode_metrics(metrics_data), last_only=last_only)
+            put(encode_metrics(metrics_data), last_only=preference == "cumulative")
             return MetricExportResult.SUCCESS
 
         def shutdown(self, timeout_millis: float = 0, **kwargs: Any) -> None:
@@ -73,35 +70,22 @@ def view_without_random() -> View:
     return View(instrument_name="*", exemplar_reservoir_factory=factory)
 
 
-def _aggregation(warn: Warn) -> dict[str, Any]:
-    """Return arguments where versions of the SDK read the variable differently."""
-    if METRICS_HISTOGRAM_AGGREGATION.value(os.environ, warn) == "explicit_bucket_histogram":
-        return {}
+def _temporality(preference: str) -> dict[type, AggregationTemporality]:
+    """Return what the specification means by a preference; what goes up and down is always cumulative."""
+    from opentelemetry.sdk.metrics import Counter, Histogram, ObservableCounter
+    from opentelemetry.sdk.metrics.export import AggregationTemporality
+
+    deltas: dict[str, tuple[type, ...]] = {
+        "delta": (Counter, ObservableCounter, Histogram),
+        "lowmemory": (Counter, Histogram),
+    }
+    return dict.fromkeys(deltas.get(preference, ()), AggregationTemporality.DELTA)
+
+
+def _aggregation(name: str) -> dict[type, Aggregation]:
     from opentelemetry.sdk.metrics import Histogram
     from opentelemetry.sdk.metrics.view import ExponentialBucketHistogramAggregation
 
-    return {"preferred_aggregation": {Histogram: ExponentialBucketHistogramAggregation()}}
-
-
-@contextmanager
-def _without_the_sdks_words() -> Iterator[None]:
-    """Hold back what the SDK says about these variables while this thread reads them: it was told before."""
-    thread = threading.get_ident()
-
-    def is_news(record: logging.LogRecord) -> bool:
-        return record.thread != thread
-
-    loggers = [
-        logging.getLogger(name)
-        for name in (
-            "opentelemetry.exporter.otlp.common._aggregation",
-            "opentelemetry.exporter.otlp.proto.common._internal.metrics_encoder",
-        )
-    ]
-    for logger in loggers:
-        logger.addFilter(is_news)
-    try:
-        yield
-    finally:
-        for logger in loggers:
-            logger.removeFilter(is_news)
+    if name == "base2_exponential_bucket_histogram":
+        return {Histogram: ExponentialBucketHistogramAggregation()}
+    return {}

@@ -17,6 +17,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader, MetricExporter, MetricsData
 
 from .._delivery.outbox import Outbox
+from .._runtime.guard import say_gone
 from .ways_out import succeeded
 
 
@@ -112,10 +113,18 @@ class RunProviders:
 
 
 def _reader(exporter: MetricExporter) -> InMemoryMetricReader:
-    """Return a reader that collects as the exporter prefers; the SDK has no public way to ask it."""
+    """Return a reader that collects as the exporter prefers: ours says so, and others privately."""
     return InMemoryMetricReader(
-        getattr(exporter, "_preferred_temporality", None), getattr(exporter, "_preferred_aggregation", None)
+        _preference(exporter, "preferred_temporality"), _preference(exporter, "preferred_aggregation")
     )
+
+
+def _preference(exporter: MetricExporter, what: str) -> Any:
+    for name in (what, f"_{what}"):
+        if hasattr(exporter, name):
+            return getattr(exporter, name)
+    say_gone(f"MetricExporter._{what}", "metrics go to that exporter as the SDK's default says")
+    return None
 
 
 def _with_points(data: Any, points: list[Any]) -> Any:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from .._config.environment import Warn
 from .._config.resource import attribute_items, is_pair, resource_attributes, users_attributes
 from .._config.sdk_variables import RESOURCE_ATTRIBUTES, RESOURCE_DETECTORS
-from .._runtime.guard import say_once
+from .._runtime.guard import from_signal_handler, say_once
+from .._runtime.imports import find_entry_point, importing
 from .._values import clean_text
 from .redaction import Redaction
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
+
+_DETECTORS = "opentelemetry_resource_detector"
+_READ_HERE = {"*", "otel"}
+"""No detectors: all of them, and the SDK's own that reads the variables, as ``users_attributes`` does."""
 
 
 def build_resource(
@@ -30,25 +34,13 @@ def build_resource(
     processes apart.
     """
     from opentelemetry.sdk.resources import Resource
-    from opentelemetry.sdk.version import __version__
 
     warn = warn or (lambda text: say_once(text, text))
-    told = _malformed(environ, warn) | _unknown_detectors(environ, warn)
-    with _without_the_sdks_words_on(told):
-        try:
-            base = Resource.create()
-        except RuntimeError:
-            # The interpreter ends, and starts none of the threads on which detectors are asked.
-            base = Resource(
-                {
-                    "telemetry.sdk.language": "python",
-                    "telemetry.sdk.name": "opentelemetry",
-                    "telemetry.sdk.version": __version__,
-                }
-            )
+    _tell_malformed(environ, warn)
+    base = _detected(environ, warn)
     ours = resource_attributes(environ)
     merged: dict[str, Any] = {**ours, **base.attributes, **users_attributes(environ)}
-    # The SDK makes up both of these where nobody names them (the second in newer versions).
+    # A detector of the SDK's makes up the second, and others may bring the SDK's default of the first.
     if str(base.attributes.get("service.name", "")).startswith("unknown_service"):
         merged["service.name"] = ours["service.name"]
     merged["service.instance.id"] = ours["service.instance.id"]
@@ -66,35 +58,61 @@ def _cleaned(value: Any) -> Any:
     return [_cleaned(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _malformed(environ: Mapping[str, str], warn: Warn) -> set[str]:
-    malformed = {item for item in attribute_items(environ) if not is_pair(item)}
+def _tell_malformed(environ: Mapping[str, str], warn: Warn) -> None:
+    malformed = {item.strip() for item in attribute_items(environ) if not is_pair(item)}
     if malformed:
-        shown = ", ".join(repr(item.strip()) for item in sorted(malformed))
+        shown = ", ".join(map(repr, sorted(malformed)))
         warn(
             f"{RESOURCE_ATTRIBUTES.name}: {shown} is left out, since it is not of the form name=value. "
             "Separate the pairs by commas, and write a comma inside of a value as %2C."
         )
-    # The SDK complains about what a trailing comma leaves, too, which is harmless.
-    blank = {item for item in RESOURCE_ATTRIBUTES.given(environ)[1].split(",") if not item.strip()}
-    return malformed | blank
 
 
-def _unknown_detectors(environ: Mapping[str, str], warn: Warn) -> set[str]:
-    known = RESOURCE_DETECTORS.value(environ, warn)
-    given = {name.strip() for name in RESOURCE_DETECTORS.given(environ)[1].split(",")}
-    return {*given, ""} - set(known)
+def _detected(environ: Mapping[str, str], warn: Warn) -> Resource:
+    """Return the SDK's own attributes, and what the user's detectors find.
 
+    Not by ``Resource.create``, which reads the variables once more, and warns of them without their names.
+    """
+    from opentelemetry.sdk.resources import (
+        TELEMETRY_SDK_LANGUAGE,
+        TELEMETRY_SDK_NAME,
+        TELEMETRY_SDK_VERSION,
+        Resource,
+        get_aggregated_resources,
+    )
+    from opentelemetry.sdk.version import __version__ as version
 
-@contextmanager
-def _without_the_sdks_words_on(told: set[str]) -> Iterator[None]:
-    """Hold back the SDK's warnings about ``told``: they lack the variable's name, and ours was given."""
-    logger = logging.getLogger("opentelemetry.sdk.resources")
-
-    def is_news(record: logging.LogRecord) -> bool:
-        return not (isinstance(record.args, tuple) and record.args and record.args[0] in told)
-
-    logger.addFilter(is_news)
+    sdk = Resource(
+        {
+            TELEMETRY_SDK_LANGUAGE: "python",
+            TELEMETRY_SDK_NAME: "opentelemetry",
+            TELEMETRY_SDK_VERSION: version,
+        }
+    )
+    names = RESOURCE_DETECTORS.value(environ, warn)
+    if "*" in names:
+        names = (*names, *sorted({point.name for point in entry_points(group=_DETECTORS)}))
+    made = [_detector(name, warn) for name in dict.fromkeys(names) if name not in _READ_HERE]
+    detectors = [detector for detector in made if detector is not None]
     try:
-        yield
-    finally:
-        logger.removeFilter(is_news)
+        return get_aggregated_resources(detectors, sdk) if detectors else sdk
+    except RuntimeError:
+        # The interpreter ends, and starts none of the threads on which detectors are asked.
+        return sdk
+
+
+def _detector(name: str, warn: Warn) -> Any | None:
+    """Make an installed detector; None, after a warning, if that fails."""
+    point = find_entry_point(_DETECTORS, name)
+    try:
+        with importing:
+            detector_class = point.load() if point else None
+        return detector_class and detector_class()
+    except Exception as error:
+        if from_signal_handler(error):
+            raise
+        warn(
+            f"{RESOURCE_DETECTORS.name}: {name!r} cannot be used ({type(error).__name__}: {error}); "
+            "it is left out."
+        )
+        return None

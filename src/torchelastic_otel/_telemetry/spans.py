@@ -5,7 +5,6 @@ Import this after ``sdk_objects.import_trace_sdk``.
 
 from __future__ import annotations
 
-import contextlib
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .. import _contract as c
 from .._job.identity import ParentContext
 from .._runtime.clock import Moment
-from .._runtime.guard import note_internal_error, say_once
+from .._runtime.guard import note_internal_error, say_gone, say_once
 from .._values import Attributes, AttributeValue, clean_all, clean_text
 from .._version import __version__
 from . import sdk_objects
@@ -89,9 +88,11 @@ class RecordedSpan:
         for name, event_ns, attributes in self._events:
             span.add_event(name, attributes, event_ns)
         if self._dropped:
-            # The SDK has no public way to say how many events it never saw. Without this it is not said.
-            with contextlib.suppress(AttributeError, TypeError):
+            # The SDK has no public way to say how many events it never saw.
+            try:
                 span._events.dropped += self._dropped
+            except (AttributeError, TypeError):
+                say_gone("Span._events.dropped", "spans do not say how many of their events were left out")
         if outcome is not None:
             span.set_attribute(c.OUTCOME, self._redaction.text(outcome))
         if outcome == c.OUTCOME_FAILED:
@@ -176,7 +177,7 @@ def spans_of(provider: TracerProvider, redaction: Redaction) -> Spans:
             "foreign ids",
             "the program's tracer provider makes its own ids: this job's nodes do not share a trace.",
         )
-    limits = getattr(tracer, "_span_limits", None)
+    limits = getattr(tracer, "_span_limits", None)  # the SDK has no public way to ask for them
     return Spans(tracer, ids, getattr(limits, "max_events", _MAX_EVENTS), redaction)
 
 

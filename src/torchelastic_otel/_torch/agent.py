@@ -42,6 +42,7 @@ class JobHooks:
         self._identity: TraceIdentity | None = None
         self._watch: SignalWatch | None = None
         self._agent: Agent | None = None
+        self._context: ProcessContext | None = None
         self._generation: f.WorkersStarting | None = None
         self._told: set[int] = set()
         self._alive: Moment | None = None
@@ -169,8 +170,10 @@ class JobHooks:
             return {}
         return propagation.worker_environments(self.number, self._generation, self._identity)
 
-    def workers_started(self, pids: dict[int, int]) -> None:
-        """The processes run; ``pids`` by local rank."""
+    def workers_started(self, context: ProcessContext) -> None:
+        """The processes run."""
+        pids = dict(context.pids())
+        self._context = context
         moment = self._alive = now()
         submit_fact(f.WorkersStarted(self.number, moment, pids))
 
@@ -242,9 +245,11 @@ class JobHooks:
         """``_monitor_workers`` took a look, which began at ``look``."""
         state = result.state.name
         if state == HEALTHY:
-            done = [rank for rank in reading.succeeded_early(agent) if rank not in self._told]
-            exits = [reading.worker_exit(agent._pcontext, rank, 0) for rank in done]
-            self._workers_exited(exits, look)
+            context = self._context
+            if context is not None:
+                done = [rank for rank in reading.succeeded_early(context) if rank not in self._told]
+                exits = [reading.worker_exit(context, rank, 0) for rank in done]
+                self._workers_exited(exits, look)
             return
         stuck = reading.stuck_pids(agent) if state == UNHEALTHY else []
         fact = f.Monitored(self.number, now(), state, stuck)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import logging
 import sys
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._contract import DESTINATION, TORCH_EVENT_PREFIX
 from .._intake.recording import OtelHandler, otel_handler, submit_event, submit_rendezvous_event
+from .._runtime.frames import caller_of_this
 from .._runtime.guard import from_signal_handler, guarded
 from .._runtime.node_name import look_up_node_name, node_name
 from .fit import fits, say_unknown
@@ -190,16 +192,16 @@ def _shorten_construct(events: EventsModule, logger: logging.Logger, patches: Pa
 
     from .._intake.rendezvous_event import make_rendezvous_event
 
-    def make(caller: FrameType, *args: Any, **kwargs: Any) -> object:
+    def make(caller: FrameType | None, *args: Any, **kwargs: Any) -> object:
         # A look-up here, where torch makes none without us, could hold the launcher for as long as it takes.
         return make_rendezvous_event(events.RdzvEvent, caller, *args, find_hostname=node_name, **kwargs)
 
-    def submit(caller: FrameType, *args: Any, **kwargs: Any) -> None:
+    def submit(caller: FrameType | None, *args: Any, **kwargs: Any) -> None:
         submit_rendezvous_event(make(caller, *args, **kwargs))
 
     @functools.wraps(original)
     def construct_and_record_rdzv_event(*args: Any, **kwargs: Any) -> None:
-        caller = sys._getframe(1)
+        caller = caller_of_this()
         if _nobody_else_listens(logger):
             guarded(submit, caller, *args, **kwargs)
         else:  # who listens at the logger still gets the text
@@ -211,7 +213,7 @@ def _shorten_construct(events: EventsModule, logger: logging.Logger, patches: Pa
 
         @functools.wraps(name_of)
         def get_method_name(depth: int = 2) -> str:
-            frame: FrameType | None = sys._getframe()
+            frame = inspect.currentframe()
             for _ in range(depth):
                 frame = frame and frame.f_back
             return frame.f_code.co_name if frame is not None else "no_method_name"

@@ -15,13 +15,15 @@ from types import FrameType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from .._contract import DESTINATION
+from .._job.torch_words import SIGNAL_EXCEPTION
 from .._runtime import collection
+from .._runtime.frames import caller_of_this
 from .._runtime.guard import guarded, let_pass
 from . import destination
 from .current import current
 from .fit import fits
 from .launcher_signals import is_signal
-from .names import AGENT, EVENTS, METRICS, REGISTRY
+from .names import AGENT, AGENT_API, EVENTS, METRICS, REGISTRY
 from .patches import Patches
 from .torchrun import asked_for, is_launch, is_torchrun
 
@@ -109,7 +111,7 @@ class TorchHooks:
         def get_rendezvous_handler(*args: Any, **kwargs: Any) -> RendezvousHandler:
             begun: list[JobHooks] = []
             params = args[0] if args else kwargs.get("params")
-            guarded(self._begin_if_wanted, sys._getframe(1), params, begun)
+            guarded(self._begin_if_wanted, caller_of_this(), params, begun)
             try:
                 handler = original(*args, **kwargs)
             except BaseException as error:
@@ -128,6 +130,7 @@ class TorchHooks:
         fits(f"{AGENT}.LocalElasticAgent", self._hook_agent_class, module)
         self._starts_are_seen = fits(f"{AGENT}.start_processes", self._hook_start_processes, module)
         fits(f"{METRICS}.put_metric", self._hook_metrics)
+        fits(f"{AGENT_API}.{SIGNAL_EXCEPTION}", getattr, sys.modules[AGENT_API], SIGNAL_EXCEPTION)
 
     def _hook_agent_class(self, module: AgentModule) -> None:
         agent_class = module.LocalElasticAgent
@@ -166,9 +169,9 @@ class TorchHooks:
     def _wants(self, event_log_handler: object) -> bool:
         return event_log_handler == DESTINATION or self._every_job
 
-    def _begin_if_wanted(self, frame: FrameType, params: object, begun: list[JobHooks]) -> None:
+    def _begin_if_wanted(self, frame: FrameType | None, params: object, begun: list[JobHooks]) -> None:
         """Put the job that torch's launcher is about to run into ``begun``, if it asks for ``otel``."""
-        if not is_launch(frame):
+        if frame is None or not is_launch(frame):
             return  # an agent built by hand tells when it is made
         wanted = asked_for(frame)
         if not self._wants(wanted):

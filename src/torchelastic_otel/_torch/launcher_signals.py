@@ -15,15 +15,15 @@ import threading
 from collections.abc import Callable
 from types import FrameType
 
+from .._job.torch_words import SIGNAL_EXCEPTION
 from .._runtime.own_thread import this_thread, threads_are_real
 
 _WATCHED = (signal.SIGTERM, signal.SIGHUP)
-_EXCEPTION = "SignalException"
 
 
 def is_signal(error: BaseException) -> bool:
     """Tell torch's exception for a signal, by its name: nobody imports torch to ask."""
-    return type(error).__name__ == _EXCEPTION
+    return type(error).__name__ == SIGNAL_EXCEPTION
 
 
 def signal_behind(error: BaseException) -> str | None:

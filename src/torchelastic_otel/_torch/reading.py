@@ -119,6 +119,8 @@ def view(handler: RendezvousHandler, *, joined: bool) -> f.RendezvousView | None
 def _view(handler: RendezvousHandler, *, joined: bool) -> f.RendezvousView | None:
     state = _state(handler)
     if state is None:
+        if hasattr(handler, "settings"):  # which no other backend has
+            raise LookupError("_state_holder is not where the nodes' state is")
         return None
     dynamic = cast("DynamicRendezvousHandler", handler)
     settings = dynamic.settings
@@ -179,11 +181,14 @@ def exit_codes(context: ProcessContext, skip: Container[int] = ()) -> dict[int, 
     return {rank: process.exitcode for rank, process in enumerate(processes) if rank not in skip}
 
 
-def succeeded_early(agent: Agent) -> list[int]:
+def succeeded_early(context: ProcessContext) -> list[int]:
     """Return the local ranks that have ended with 0 while others run, where torch keeps count of them."""
-    context = agent._pcontext
     running: Container[int] | None = getattr(context, "_running_local_ranks", None)
-    codes = {} if running is None else exit_codes(context, skip=running)
+    if running is None:
+        if hasattr(context, "subprocess_handlers"):  # of those of functions nobody keeps count
+            say_unknown("workers that end early", "a process context without _running_local_ranks")
+        return []
+    codes = exit_codes(context, skip=running)
     return [rank for rank, code in codes.items() if code == 0]
 
 
@@ -206,17 +211,26 @@ def worker_exit(context: ProcessContext, rank: int, code: int) -> f.WorkerExit:
         rank,
         code,
         context.pids().get(rank),
-        context.stdouts.get(rank, ""),
-        context.stderrs.get(rank, ""),
-        _worker_error(context.error_files.get(rank, "")) if code else None,
+        _file_of(context, "stdouts", rank),
+        _file_of(context, "stderrs", rank),
+        _worker_error(_file_of(context, "error_files", rank)) if code else None,
     )
 
 
 def errors_of_running(context: ProcessContext, codes: Mapping[int, int | None]) -> dict[int, f.WorkerError]:
     """Return, by local rank, the error files of workers that have raised and still run."""
-    files = {rank: context.error_files.get(rank, "") for rank, code in codes.items() if code is None}
+    files = {rank: _file_of(context, "error_files", rank) for rank, code in codes.items() if code is None}
     errors = {rank: _worker_error(path) for rank, path in files.items()}
     return {rank: error for rank, error in errors.items() if error is not None}
+
+
+def _file_of(context: ProcessContext, what: str, rank: int) -> str:
+    """Return the path of a worker's file; "" where it has none, and where torch keeps them otherwise."""
+    paths: Mapping[int, str] | None = getattr(context, what, None)
+    if paths is None:
+        say_unknown("files of workers", f"a process context without {what}")
+        return ""
+    return paths.get(rank, "")
 
 
 def _worker_error(path: str) -> f.WorkerError | None:

@@ -131,8 +131,6 @@ class Agent(Protocol):
     Some versions also have _uninterruptible_state_timeout and _uninterruptible_state_first_seen.
     """
 
-    _pcontext: ProcessContext
-
     def get_worker_group(self) -> WorkerGroup: ...
 
 
@@ -145,13 +143,10 @@ class RunResult(Protocol):
 class ProcessContext(Protocol):
     """``PContext``.
 
-    That of scripts has subprocess_handlers (each with proc) and _running_local_ranks; that of functions has
-    _pc.processes.
+    Both have stdouts, stderrs and error_files, by local rank. That of scripts has subprocess_handlers (each
+    with proc) and _running_local_ranks; that of functions has _pc.processes.
     """
 
-    stdouts: Mapping[int, str]
-    stderrs: Mapping[int, str]
-    error_files: Mapping[int, str]
     close: Callable[..., Any]
 
     def pids(self) -> Mapping[int, int]: ...

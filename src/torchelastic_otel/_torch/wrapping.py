@@ -179,7 +179,6 @@ def _hook_context(context: ProcessContext, job: JobHooks) -> None:
     if not reading.knows_exits(context):
         job.does_not_fit("its workers' processes are kept otherwise")
         return
-    pids = dict(context.pids())
     original = context.close
 
     @functools.wraps(original)
@@ -190,7 +189,7 @@ def _hook_context(context: ProcessContext, job: JobHooks) -> None:
         return result
 
     context.close = close
-    job.workers_started(pids)
+    job.workers_started(context)
 
 
 def _closing(context: ProcessContext, job: JobHooks, handled: BaseException | None) -> None:

@@ -47,9 +47,10 @@ def _run_next() -> None:
         find = getattr(finder, "find_spec", None)
         spec = find(_NAME, None, None) if find is not None else None
         if spec is not None and spec.loader is not None:
-            import _frozen_importlib
-
-            module = _frozen_importlib.module_from_spec(spec)
+            module = type(sys)(_NAME)
+            module.__spec__, module.__loader__ = spec, spec.loader
+            module.__file__, module.__cached__ = spec.origin, spec.cached
+            module.__package__ = spec.parent
             sys.modules[_NAME] = module
             spec.loader.exec_module(module)
             return
