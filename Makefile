@@ -3,6 +3,8 @@
 PYTHON ?= python3
 
 BIN := .venv/bin
+# Where an environment's packages are
+SITE = $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 # Those that start no job two at a time, then those that do one by one: a job keeps the machine busy by itself.
 # That PYTEST_ARGS selects none of one kind (pytest's 5) is no failure.
 FAST := pytest -n 2 --dist loadfile -m "not e2e"
@@ -37,9 +39,14 @@ test: .venv/.installed ## all tests; those whose tools are absent are skipped an
 test-fast: .venv/.installed ## the tests that start no job
 	$(BIN)/python -m $(FAST) $(PYTEST_ARGS)
 
-coverage: .venv/.installed ## which lines the tests that start no job go through
+# Every process of the tests is measured but launchers of torchrun, whose end that would change: so each test sees
+# them as users do. Then some jobs run with launchers measured, and nobody looks at how those end.
+coverage: .venv/.installed ## all tests, and which lines they go through
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m $(FAST) $(PYTEST_ARGS)
+	echo $(CURDIR)/tests/support/coverage > "$(SITE)/a0_raw_threads.pth"
+	$(BIN)/coverage run -m $(FAST) $(PYTEST_ARGS) $(NONE_IS_FINE)
+	$(BIN)/coverage run -m $(SLOW) $(PYTEST_ARGS) $(NONE_IS_FINE)
+	$(BIN)/coverage run -m tests.support.scenarios.measured
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 

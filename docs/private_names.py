@@ -477,14 +477,14 @@ PRIVATE_NAMES: tuple[PrivateName, ...] = (
         "CPython",
         "threading._register_atexit",
         attribute("threading", "_register_atexit"),
-        "_intake.lifecycle",
+        "_intake.lifecycle _telemetry.worker_spans",
         "The last flush runs by `atexit`, which forked workers do not reach; the next job sends the rest",
     ),
     PrivateName(
         "CPython",
         "_thread.start_new_thread",
         attribute("_thread", "start_new_thread"),
-        "_intake.queue",
+        "_intake.bridge _runtime.own_thread",
         "Documented, and what `threading` stands on",
     ),
     PrivateName(

@@ -6,6 +6,7 @@ Every import counts: inside functions, for type checkers only, and by ``import_m
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = "torchelastic_otel"
+TESTS = Path(__file__).parent
 SOURCE = Path(__file__).parent.parent / "src" / PACKAGE
 LONGEST_MODULE = 400
 
@@ -290,3 +292,29 @@ def test_packages_have_no_logic() -> None:
         if calls > (module == ""):
             wrong.append(f"{path.relative_to(SOURCE.parent.parent)}: {calls} calls")
     assert not wrong, "\n".join(wrong)
+
+
+def test_tests_share_what_is_in_support() -> None:
+    """No test imports another: what two of them need is nobody's test."""
+    shared = [
+        f"{path.relative_to(TESTS)}:{node.lineno}"
+        for path in TESTS.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in [getattr(node, "module", None) or "", *(alias.name for alias in node.names)]
+        if re.search(r"(^|\.)(test_\w+|conftest)$", name)
+    ]
+    assert shared == []
+
+
+def test_no_test_sleeps() -> None:
+    """A test waits for what it needs, and says how long at most; to let others run takes no time."""
+    asleep = [
+        f"{path.relative_to(TESTS)}:{node.lineno}"
+        for path in TESTS.rglob("test_*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call)
+        if ast.unparse(node.func).rpartition(".")[2] == "sleep"
+        if ast.unparse(node.args[0]) != "0"
+    ]
+    assert asleep == []

@@ -168,13 +168,15 @@ def test_a_wrong_insecure_is_one_warning_and_tls() -> None:
 # --- files and credentials ------------------------------------------------------------------------
 
 
-@each_protocol
 @pytest.mark.parametrize(
-    "row",
-    [OTLP_CERTIFICATE, OTLP_CLIENT_CERTIFICATE, OTLP_CLIENT_KEY],
-    ids=["authorities", "certificate", "key"],
+    ("protocol", "row", "wrong"),
+    [
+        pytest.param("http/protobuf", OTLP_CERTIFICATE, "missing", id="no authorities"),
+        pytest.param("grpc", OTLP_CERTIFICATE, "no PEM", id="wrong authorities"),
+        pytest.param("http/protobuf", OTLP_CLIENT_CERTIFICATE, "no PEM", id="wrong certificate"),
+        pytest.param("grpc", OTLP_CLIENT_KEY, "missing", id="no key"),
+    ],
 )
-@pytest.mark.parametrize("wrong", ["missing", "no PEM"])
 def test_an_unusable_file_stops_the_signal_with_one_warning(
     authority: Authority, tmp_path: Path, protocol: Protocol, row: Variable[str], wrong: str
 ) -> None:

@@ -42,13 +42,6 @@ def test_the_exporters_name_says_what_is_sent_how(receiver: OtlpReceiver) -> Non
     }
 
 
-@each_signal
-def test_a_signal_with_the_exporter_none_goes_nowhere(receiver: OtlpReceiver, signal: Signal) -> None:
-    """Nothing is said, and the others are sent."""
-    assert record_job({**otlp(receiver), EXPORTER.of(signal): "none"}) == ""
-    assert {request.signal for request in receiver.requests} == set(SIGNALS) - {signal}
-
-
 def test_no_exporter_means_otlp(receiver: OtlpReceiver) -> None:
     """The SDK by itself would send nothing."""
     assert record_job(otlp(receiver)) == ""

@@ -58,7 +58,7 @@ def test_what_is_not_is_run_by_re2(pattern: str) -> None:
     assert type(compile_pattern(pattern)).__module__.startswith("re2")
 
 
-@pytest.mark.parametrize("pattern", [*UNBOUNDED, *ONLY_RE])
+@pytest.mark.parametrize("pattern", [UNBOUNDED[0], *ONLY_RE])
 def test_without_re2_it_is_refused(pattern: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """One warning says why, and what would run it; all texts are redacted."""
     without_re2(monkeypatch)

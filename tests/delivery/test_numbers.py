@@ -88,6 +88,7 @@ def test_what_goes_at_the_spools_bound_has_its_signal(directory: Path) -> None:
     assert counts["logs", "dropped", "spool_full"] == 10
     assert counts["traces", "dropped", "spool_full"] == 35 - traces.left()
     assert {signal for signal, _, _ in counts} <= {"logs", "traces"}
+    assert outboxes.summary().endswith(" 10 log records had no room to wait in and were dropped.")
     outboxes.disown()
 
 

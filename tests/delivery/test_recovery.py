@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,9 +15,10 @@ from tests.support.outboxes import encoded
 from tests.support.picky import TAKEN, Asked, PickyBackend, Reply, refusing
 from tests.support.sending import target_of
 from tests.support.spools import MANY_BYTES
+from tests.support.waiting import LONG_S
 from torchelastic_otel._config.environment import Signal
 from torchelastic_otel._delivery.policy import A_RUN, MOST_ALONE
-from torchelastic_otel._delivery.recovery import Sent, send_store
+from torchelastic_otel._delivery.recovery import Recovery, Sent, send_store
 from torchelastic_otel._delivery.sender import make_sender
 from torchelastic_otel._delivery.spool import Spool
 
@@ -55,6 +57,16 @@ def test_one_tenants_records_never_go_to_anothers_endpoint(
     assert names(receiver) == {"b": 1}
     assert (code, node.left()) == (1, {"logs": 300})
     assert "--endpoint" in said
+
+
+def test_a_process_that_sends_nothing_ends_without_waiting_for_it(directory: Path) -> None:
+    """Its end comes in two steps; what never began is waited for in neither."""
+    recovery = Recovery(directory, {}, dict, {})
+    for _ in range(2):
+        ending = threading.Thread(target=recovery.stop, args=(threading.TIMEOUT_MAX,), daemon=True)
+        ending.start()
+        ending.join(LONG_S)
+        assert not ending.is_alive()
 
 
 # What becomes of what was left

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import _thread
 import json
-import threading
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -197,10 +196,8 @@ def test_no_caller() -> None:
                 ("job", "m", module.NodeState.INIT),
                 {"hostname": "n0"},
             )
-        for _ in range(1000):
-            if other and own:
-                break
-            threading.Event().wait(0.01)
+        other.wait()
+        own.wait()
     assert json.loads(own[0].getMessage())["name"] == "no_file:"
     assert told(own[0]) == told(other[0])
 

@@ -6,7 +6,6 @@ import _thread
 import json
 import os
 import socket
-import threading
 import traceback
 from pathlib import Path
 from typing import Any
@@ -82,8 +81,5 @@ def test_construct_without_a_caller() -> None:
         _thread.start_new_thread(
             events.construct_and_record_rdzv_event, ("job", "m", NodeState.INIT), {"hostname": "n0"}
         )
-        for _ in range(1000):
-            if records:
-                break
-            threading.Event().wait(0.01)
+        records.wait()
     assert json.loads(records[0].getMessage())["name"] == "no_file:"

@@ -19,7 +19,7 @@ MODULES = {
 }
 PRIVATE = re.compile(r"_[A-Za-z]\w*")
 PUBLIC = {"_replace", "_OTHER", "_torchelastic_otel_worker", "_TORCHELASTIC_OTEL_RECORDER"}
-"""A method of named tuples, a value of OpenTelemetry's semantic conventions, and what workers have of ours."""
+"""A method of named tuples, a value of OpenTelemetry's semantic conventions, and ours in workers."""
 
 
 @pytest.mark.parametrize("name", PRIVATE_NAMES, ids=[each.name for each in PRIVATE_NAMES])

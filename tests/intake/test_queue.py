@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.held_bridge import Held
 from tests.support.said import Said
-from tests.support.waiting import LONG_S
+from tests.support.waiting import LONG_S, soon
 from torchelastic_otel._intake import queue
 from torchelastic_otel._intake.bridge import Bridge
 from torchelastic_otel._intake.messages import AgentFact, LoggedText, RecordedEvent
@@ -91,7 +91,9 @@ def test_facts_and_questions_are_never_dropped(held: Held, monkeypatch: pytest.M
     answers: list[int | None] = []
     asking = threading.Thread(target=lambda: answers.append(held.bridge.ask(lambda engine: 1, LONG_S)))
     asking.start()
-    while held.bridge.waiting == 5:
+    deadline = soon()
+    while held.bridge.waiting == 5:  # a question that waits tells nobody
+        assert time.monotonic() < deadline
         time.sleep(0)
     held.release()
     asking.join()
@@ -226,7 +228,7 @@ def test_telemetry_that_cannot_be_set_up(said: Said) -> None:
     event = RecordedEvent("e", "AGENT", 0, {}, now(), None)
     bridge.enqueue(event)
     assert said.wait("setting up telemetry")
-    deadline = time.monotonic() + LONG_S
+    deadline = soon()
     while not bridge.off:  # its thread gives up, and has no handle to be awaited by
         assert time.monotonic() < deadline
         time.sleep(0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.job_player import AGENT, moment
+from tests.support.job_player import AGENT, error_file, moment
 from tests.support.job_world import World, running, times
 from torchelastic_otel import _contract as c
 from torchelastic_otel._job import facts as f
@@ -335,3 +335,30 @@ def test_a_run_id_in_a_users_own_event_makes_no_series() -> None:
     for number in range(100):
         world.engine.event(("saved", "WORKER", 0, {"run_id": f"mlflow-{number}"}), moment(3), None)
     assert set(world.points(c.METRIC_EVENTS, c.RUN_ID)) == {"r"}
+
+
+def test_error_types_are_few() -> None:
+    """The first 20 of the process have series; a program that makes up classes has one for all others."""
+    world = World()
+    for number in range(25):
+        running(world, run_id=f"job {number % 2}")
+        error = error_file(f"Error{number}: x", 9.5)
+        world.die(10, {0: 1}, stopped={1: -15}, errors={0: error})
+        world.end(12, "FAILED")
+    failures = {kind: n for kind, n in world.points(c.METRIC_WORKER_FAILURES, c.ERROR_TYPE).items() if kind}
+    assert failures == {**{f"Error{number}": 1 for number in range(20)}, "_OTHER": 5}
+    told = [record.attributes[c.ERROR_TYPE] for record in world.told("torchelastic.failure")]
+    assert "Error24" in told  # records have them all
+
+
+def test_error_types_of_rendezvous_count_with_them() -> None:
+    """One bound for all metrics of the process."""
+    world = World()
+    world.start(0)
+    for number in range(21):
+        world.attempt(number)
+        world.tell(f.RendezvousEnded, number + 0.5, f.Raised(f"Error{number}", ""))
+    running(world)
+    world.die(50, {0: 3}, stopped={1: -15})
+    assert "_OTHER" in world.points(c.METRIC_RENDEZVOUS_DURATION, c.ERROR_TYPE)
+    assert world.points(c.METRIC_WORKER_FAILURES, c.ERROR_TYPE)["_OTHER"] == 1

@@ -114,6 +114,7 @@ SENTENCES = [
         "6 workers died between two looks of the agent, none known as the first: "
         "Worker 0 died; Worker 1 died; Worker 2 died; Worker 3 died; and 2 more",
     ),
+    (s.let_go(), "torch let this node go: its run returned no result"),
     (s.tie({Source.LOOKS}), "died between two looks of the agent"),
     (s.tie({Source.FILE_TIME}), "raised within 10 ms of each other, which file times do not tell apart"),
     (s.tie({Source.WHOLE_SECOND}), "raised in the same second, and their error files tell no more"),

@@ -89,6 +89,14 @@ def test_launcher_that_starts_twice_ends_its_first_job() -> None:
     assert [span.outcome for span in world.all(AGENT)] == [None, "succeeded"]
 
 
+def test_launcher_that_starts_again_under_another_run_id_ends_the_first() -> None:
+    """Nothing is heard of that any more, and it is told at once."""
+    world = running()
+    world.number = 0
+    world.start(10, run_id="another")
+    assert world.output.over == {"r"}
+
+
 def test_launcher_that_runs_stays_however_many_other_jobs_are_heard_of() -> None:
     """Events of a hundred other jobs do not end it, and its own still find it."""
     world = running()

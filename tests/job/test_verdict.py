@@ -167,3 +167,13 @@ def test_events_after_the_close_are_no_error() -> None:
     world.engine.close(None)
     assert [record.time_ns for record in world.records[-2:]] == [ns(20), ns(20)]
     assert world.output.counts == {AGENT: 1, RENDEZVOUS: 1, GROUP: 1, WORKER: 2}
+
+
+def test_a_run_without_a_result_is_no_failure_of_workers() -> None:
+    """Torch returns none where it lets a node go, also if nobody saw the rendezvous end."""
+    world = running()
+    world.end(10, "")
+    assert world.verdict() == (
+        "terminated",
+        "The launcher ends: torch let this node go: its run returned no result",
+    )

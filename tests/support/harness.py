@@ -50,6 +50,8 @@ _DROPPED = re.compile(
     r"|(GLOBAL_|LOCAL_|GROUP_|ROLE_)?(RANK|WORLD_SIZE)|MASTER_(ADDR|PORT)",
     re.IGNORECASE,
 )
+MEASURED = ("COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START")
+"""Variables by which coverage measures a process, where it measures this one."""
 _IN_JOB = Path(__file__).with_name("in_job")
 """Programs that run in the processes of a job."""
 
@@ -142,10 +144,13 @@ class Harness:
 
     Args:
         directory: an empty directory of the test's.
+        measured: True to have coverage measure launchers, if it measures this process. They take longer then,
+            and end otherwise.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, measured: bool = False) -> None:
         self.directory = directory
+        self._unmeasured = () if measured else MEASURED
         self.notes = directory / "notes"
         self._changed = threading.Condition()
         self._told: list[dict[str, Any]] = []
@@ -252,6 +257,8 @@ class Harness:
             "TORCHELASTIC_OTEL_SPOOL_DIR": str(self.directory / "spool"),
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
         }
+        for name in self._unmeasured:
+            environment.pop(name, None)
         if not bridge:
             environment["TORCHRUN_HARNESS_HIDE_BRIDGE"] = "1"
         return environment | dict(more or {})

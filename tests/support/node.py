@@ -11,12 +11,14 @@ from pathlib import Path
 
 from otlp_receiver import OtlpReceiver
 from tests.support.guard import assert_none_in
+from tests.support.harness import MEASURED
 from torchelastic_otel._delivery.spool import orphans
 
 SOURCES = str(Path(__file__).parents[2] / "src")
 DEAD = "http://127.0.0.1:9"
 TIMEOUT_S = 60.0
-KEPT = {name: os.environ[name] for name in ("HOME", "LANG", "PATH", "TMPDIR") if name in os.environ}
+_KEPT_NAMES = ("HOME", "LANG", "PATH", "TMPDIR", *MEASURED)
+KEPT = {name: os.environ[name] for name in _KEPT_NAMES if name in os.environ}
 MANY = """
 for number in range(300):
     record(f"e{number}")

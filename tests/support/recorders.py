@@ -11,6 +11,7 @@ from collections import Counter
 from otlp_receiver import OtlpReceiver
 from tests.support.fresh_python import SOURCES
 from tests.support.guard import assert_none_in
+from tests.support.harness import MEASURED
 from tests.support.waiting import LONG_S
 
 PROTOCOLS = ["http/protobuf", "grpc"]
@@ -18,7 +19,8 @@ PROTOCOLS = ["http/protobuf", "grpc"]
 
 def run(script: str, endpoint: str, protocol: str = "http/protobuf", **env: str) -> tuple[int, str]:
     """Run a script with the package's API at hand; return its exit code and standard error."""
-    kept = {name: os.environ[name] for name in ("HOME", "LANG", "PATH", "TMPDIR") if name in os.environ}
+    names = ("HOME", "LANG", "PATH", "TMPDIR", *MEASURED)
+    kept = {name: os.environ[name] for name in names if name in os.environ}
     settings = {
         "PYTHONPATH": SOURCES,
         "PYTHONWARNINGS": "ignore::DeprecationWarning",  # Python's, about fork in a process with threads

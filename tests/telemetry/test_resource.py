@@ -50,12 +50,6 @@ def test_the_resource_by_default(receiver: OtlpReceiver) -> None:
     assert receiver.spans[0].resource == receiver.metrics[0].resource == resource
 
 
-def test_the_service_name(resource_of: Build) -> None:
-    """OTEL_SERVICE_NAME wins over the name among the resource attributes."""
-    resource, warnings = resource_of(OTEL_SERVICE_NAME="mine", OTEL_RESOURCE_ATTRIBUTES="service.name=other")
-    assert (resource["service.name"], warnings) == ("mine", [])
-
-
 def test_a_service_name_that_the_sdk_would_take_for_none(resource_of: Build) -> None:
     """The user's word stands even where it is the SDK's default."""
     assert resource_of(OTEL_SERVICE_NAME="unknown_service")[0]["service.name"] == "unknown_service"

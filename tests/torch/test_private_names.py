@@ -13,7 +13,7 @@ from otlp_receiver import OtlpReceiver
 from private_names import PRIVATE_NAMES
 from tests.support import other_torch as o
 from tests.support.harness import Harness
-from tests.support.launching import LAUNCH, OF_A_JOB, ONE_JOB, RENDEZVOUS, STATUS, answer_and_output
+from tests.support.launching import LAUNCH, OF_A_JOB, ONE_JOB, RENDEZVOUS, STATUS, WORKER, answer_and_output
 
 pytestmark = pytest.mark.e2e
 
@@ -46,6 +46,8 @@ class Without:
     spans: Mapping[str, int] = field(default_factory=lambda: ONE_JOB)
     records: frozenset[str] = frozenset(OF_A_JOB)
     """Records that come at least."""
+    context: bool = True
+    """Whether a worker that is a function finds the context of its span."""
     launch: str = "launch"
     env: Mapping[str, str] = field(default_factory=dict)
     announced: str = ""
@@ -67,6 +69,12 @@ OWN = frozenset(OF_TORCHS_OWN)
 CASES = (
     renamed("events.handlers._log_handlers", "_log_handlers", records=OWN),
     renamed("events._events_loggers", "_events_loggers", records=OWN),
+    Without(
+        ("events._events_loggers", "events.handlers._log_handlers"),
+        ((TORCH, "_events_loggers", "_renamed"), (TORCH, "_log_handlers", "_renamed_too")),
+        said=UNKNOWN,
+        records=OWN,
+    ),
     renamed("events._get_or_create_logger", "_get_or_create_logger", records=OWN),
     renamed("dynamic_rendezvous.construct_and_record_rdzv_event", "construct_and_record_rdzv_event", said=""),
     renamed("dynamic_rendezvous.get_method_name", "get_method_name", said=""),
@@ -76,7 +84,7 @@ CASES = (
         ("frame `launch_agent`, local `config`", "frame `launch_agent`, local `entrypoint_name`"),
         (("torch.distributed.launcher.*", "config", "_config_"), (TORCH, "entrypoint_name", "_renamed")),
     ),
-    renamed("local_elastic_agent.start_processes", "start_processes", records=OWN),
+    renamed("local_elastic_agent.start_processes", "start_processes", records=OWN, context=False),
     renamed("metrics.api.put_metric", "put_metric"),
     renamed("SimpleElasticAgent._monitor_workers", "_monitor_workers"),
     renamed("SimpleElasticAgent._restart_workers", "_restart_workers"),
@@ -222,7 +230,7 @@ def test_a_job_goes_on_without(harness: Harness, receiver: OtlpReceiver, case: W
         if each.name in case.rows and each.needs and importlib.util.find_spec(each.needs) is None:
             pytest.skip(f"{each.needs} is not installed")
     harness.program("otel.yaml", 'file_format: "1.0"\n')
-    _, output = answer_and_output(
+    context, output = answer_and_output(
         harness,
         receiver,
         o.change(*case.changes),
@@ -239,6 +247,10 @@ def test_a_job_goes_on_without(harness: Harness, receiver: OtlpReceiver, case: W
         assert "is gone" not in output
     assert Counter(span.name for span in receiver.spans) == case.spans
     assert {record.event_name for record in receiver.logs} >= case.records
-    if case.spans and RENDEZVOUS in case.spans:
+    workers = [span for span in receiver.spans if span.name == WORKER]
+    if workers and case.launch == "launch":
+        (worker,) = workers
+        assert context == (f"00-{worker.trace_id}-{worker.span_id}-01" if case.context else None)
+    if RENDEZVOUS in case.spans:
         (rendezvous,) = (span for span in receiver.spans if span.name == RENDEZVOUS)
         assert rendezvous.attributes["torchelastic.outcome"] == "succeeded"

@@ -6,7 +6,7 @@ Parsers, ``Settings``, docs/configuration.md, the doctor and tests are made from
    ``sdk_variables.py``, this package's own are here.
 2. Use it: a variable of this package by a field of ``Settings``, any other by ``ROW.value(environ, warn)``.
 3. ``make generate`` writes it into the document.
-4. Name the test of what it does in ``tests/config/test_variables.py``, which fails until then.
+4. Write what is seen of a job by it into ``tests/config/test_effects.py``, which fails until then.
 
 Warnings, the document's row, the doctor's line and its answer to a misspelt name follow from the row. Default
 and bounds stand there and nowhere else.

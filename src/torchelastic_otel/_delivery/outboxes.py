@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .sender import Sender
 
 _SERVER = re.compile(r"[^/]*//[^/?#]+")
+_NO_ROOM = ("queue_full", "spool_full")
 _MEMORY_BYTES = 16 * 1024 * 1024
 
 
@@ -109,7 +110,7 @@ class Outboxes:
         return {signal: sender for signal, sender in made.items() if sender is not None}
 
     def summary(self) -> str:
-        """Say what is not delivered, why, and where it is; "" if nothing is left."""
+        """Say what is not delivered, why, and where it is, and what had no room; "" if that is nothing."""
         error = next((outbox.last_error for outbox in self._outboxes if outbox.last_error), "")
         reason = f" ({error})" if error else ""
         sentences = []
@@ -130,6 +131,14 @@ class Outboxes:
             sentences.append(
                 f"{lost} could not be delivered{reason} and are lost: there is no spool to keep them."
             )
+        counts = self.counts()
+        dropped = " and ".join(
+            f"{count} {NAMES[outbox.signal]}"
+            for outbox in self._outboxes
+            if (count := sum(counts[outbox.signal, "dropped", why] for why in _NO_ROOM))
+        )
+        if dropped:
+            sentences.append(f"{dropped} had no room to wait in and were dropped.")
         return " ".join(sentences)
 
     def counts(self) -> Counter[tuple[str, str, str]]:

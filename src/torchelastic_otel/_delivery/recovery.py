@@ -224,7 +224,7 @@ class Recovery:
         """End after the request under way, and wait for that at most ``timeout_s`` seconds."""
         self._stopping.set()
         if self._begun.acquire(blocking=False):
-            return  # it never began, and no longer can
+            self._ended.set()  # it never began, and no longer can
         self._ended.wait(timeout_s)
 
     def _run(self) -> None:

@@ -17,8 +17,9 @@ from .event_reader import read_event
 from .fact_reader import read_fact
 from .identity import identify, parse_traceparent
 from .job import Job
+from .measures import FewValues
 from .output import Output
-from .translate import translate_event, translate_rendezvous, translate_text, unparsed
+from .translate import OTHER_ERROR, translate_event, translate_rendezvous, translate_text, unparsed
 
 if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 _MOST_JOBS = 64
 _MOST_NAMES = 64
+_MOST_ERROR_TYPES = 20
 _HEARTBEAT_OUTCOMES = {"RUNNING": c.OUTCOME_SUCCEEDED, "FAILED": c.OUTCOME_FAILED}
 # What somebody waits for, or what may be the last that this process gets to say.
 _HURRIED = (f.WorkersExited, f.StopRequested, f.StoreFailed, f.RunEnded)
@@ -50,7 +52,8 @@ class Engine:
         self._launched: OrderedDict[int, Job] = OrderedDict()
         self._by_run: dict[str, Job] = {}
         self._order = itertools.count(1)
-        self._names: set[str] = set()
+        self._names = FewValues(_MOST_NAMES, c.EVENT_OTHER)
+        self._error_types = FewValues(_MOST_ERROR_TYPES, OTHER_ERROR)
         # A worker's own events belong under its own span; it is never a launcher of this job.
         self._in_worker = "TORCHELASTIC_RUN_ID" in environ and "LOCAL_RANK" in environ
         if self._in_worker:
@@ -106,12 +109,14 @@ class Engine:
         replaced = self._launched.pop(fact.job, None)
         if replaced is not None:
             replaced.finish()
+            self._tell_ended(replaced)
         identity = fact.identity or identify(fact.run_id, self._environ, self._settings.trace_seed)
         job = Job(
             self._output,
             identity,
             self._hostname,
             self._settings,
+            self._error_types,
             fact.run_id,
             start=fact.moment,
             hooked=True,
@@ -141,6 +146,7 @@ class Engine:
             identify(run_id, self._environ, self._settings.trace_seed),
             self._hostname,
             self._settings,
+            self._error_types,
             run_id,
             start=event.moment,
             hooked=False,
@@ -180,11 +186,12 @@ class Engine:
         if job is not None:
             read_event(job, event)
             job.heard_as(next(self._order))
-            self._forget_ended(job)
         else:
             event.span = self._context(event, span)
             self._output.emit(event)
         self._measure(event)
+        if job is not None:
+            self._forget_ended(job)
 
     def _measure(self, event: Event) -> None:
         run_id = event.run_id or ""
@@ -196,10 +203,7 @@ class Engine:
             self._output.measure(c.METRIC_HEARTBEATS, 1, {**known, **outcome})
         if event.heartbeat:
             return
-        name = c.EVENT_OTHER if event.kind is Kind.USER else event.name
-        if name not in self._names and len(self._names) >= _MOST_NAMES:
-            name = c.EVENT_OTHER  # whoever makes up names by the thousand must not make as many series
-        self._names.add(name)
+        name = c.EVENT_OTHER if event.kind is Kind.USER else self._names.of(event.name)
         source = event.attributes.get(c.SOURCE)
         if source in ("AGENT", "WORKER"):
             known[c.SOURCE] = source
@@ -222,7 +226,6 @@ class Engine:
         waits = False
         for job in self._jobs():
             job.tick(now)
-            self._tell_ended(job)
             waits = waits or not job.no_span_waits
         return not waits
 

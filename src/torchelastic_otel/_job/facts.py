@@ -250,7 +250,10 @@ class RunRaising(Fact):
 
 @dataclass(frozen=True, slots=True)
 class RunEnded(Fact):
-    """``agent.run()`` returned the state ``state`` ("" for a spare node that was let go), or raised."""
+    """``agent.run()`` returned, or raised ``error``.
+
+    ``state`` is what it returned; "" where it raised, or returned nothing, as on a node that is let go.
+    """
 
     state: str
     error: Raised | None = None

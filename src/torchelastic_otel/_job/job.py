@@ -18,7 +18,7 @@ from .exceptions import tells_no_failure
 from .generations import Generations
 from .identity import TraceIdentity
 from .launcher import Launcher
-from .measures import JobMeasures
+from .measures import FewValues, JobMeasures
 from .output import OpenSpan, Output
 from .records import Records
 from .rendezvous import Rendezvous, round_of
@@ -40,6 +40,7 @@ class Job:
         identity: the job's trace.
         hostname: this node's name, as torch gives it.
         settings: our own settings.
+        error_types: the values of ``error.type`` on metrics.
         run_id: torchrun's ``--rdzv-id``.
         start: when it began.
         hooked: whether facts come from its agent; without them events alone move the state.
@@ -52,6 +53,7 @@ class Job:
         identity: TraceIdentity,
         hostname: str,
         settings: Settings,
+        error_types: FewValues,
         run_id: str,
         *,
         start: Moment,
@@ -76,7 +78,7 @@ class Job:
         )
         if identity.random:
             self.agent.set({c.RANDOM_TRACE: True})
-        self._measures = JobMeasures(output, run_id, self.agent.context)
+        self._measures = JobMeasures(output, run_id, self.agent.context, error_types)
         self._measures.begin()
         self._rendezvous = Rendezvous(output, self._measures, self.agent)
         self._generations = Generations(output, self._records, self._measures, self.agent)

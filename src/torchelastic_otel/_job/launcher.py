@@ -16,6 +16,7 @@ from .verdict import (
     job_failed_by_launcher,
     job_failed_by_workers,
     job_failed_to_join,
+    job_let_go,
     job_succeeded,
     job_terminated,
 )
@@ -88,6 +89,8 @@ class Launcher:
             self.verdict = job_failed_to_join(rendezvous_failure)
         elif error is not None:
             self.verdict = job_failed_by_launcher(error, self.step)
+        elif not fact.state:
+            self.verdict = job_let_go()
         elif fact.state == "SUCCEEDED":
             self.verdict = job_succeeded(restarts)
         elif fact.state == UNHEALTHY:

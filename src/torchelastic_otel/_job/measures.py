@@ -25,6 +25,23 @@ _STATES = {"AGENT": ("RENDEZVOUS", "ASSIGN_WORKER_RANKS", "SUCCEEDED", "FAILED")
 _STATES["WORKER"] = ("START", "SUCCEEDED", "FAILED", "TERMINATED")
 
 
+class FewValues:
+    """The first values of an attribute; beyond ``most`` they are told as ``other``: each makes a series."""
+
+    def __init__(self, most: int, other: str) -> None:
+        self._known: set[str] = set()
+        self._most = most
+        self._other = other
+
+    def of(self, value: str) -> str:
+        """Return a value, or what stands for all others."""
+        if value not in self._known:
+            if len(self._known) >= self._most:
+                return self._other
+            self._known.add(value)
+        return value
+
+
 class JobMeasures:
     """The metrics of one job on this node.
 
@@ -38,12 +55,14 @@ class JobMeasures:
         output: takes the measurements.
         run_id: torchrun's ``--rdzv-id``; on every measurement unless it is empty.
         span: context of the agent's span.
+        error_types: the values of ``error.type`` in this process.
     """
 
-    def __init__(self, output: Output, run_id: str, span: SpanContext) -> None:
+    def __init__(self, output: Output, run_id: str, span: SpanContext, error_types: FewValues) -> None:
         self._output = output
         self._shared: Attributes = {c.RUN_ID: run_id} if run_id else {}
         self._span = span
+        self._error_types = error_types
         self._role: Attributes = {}
         self._backend: Attributes = {}
         self._nodes: int | None = None
@@ -63,6 +82,10 @@ class JobMeasures:
     ) -> None:
         known = {key: value for key, value in attributes.items() if value is not None}
         self._output.measure(name, amount, {**self._shared, **known}, span)
+
+    def _error_type(self, known: Mapping[str, AttributeValue]) -> str | None:
+        value = known.get(c.ERROR_TYPE)
+        return None if value is None else self._error_types.of(str(value))
 
     # What is known of the job
 
@@ -110,7 +133,7 @@ class JobMeasures:
     ) -> None:
         """The attempt ended; ``known`` has its error and the size of the round."""
         self._waiting_since = None
-        how = {**self._backend, c.OUTCOME: outcome, c.ERROR_TYPE: known.get(c.ERROR_TYPE)}
+        how = {**self._backend, c.OUTCOME: outcome, c.ERROR_TYPE: self._error_type(known)}
         took_s = moment.since(span.start)
         self._take(c.METRIC_RENDEZVOUS_DURATION, took_s, how, span.context)
         nodes = known.get(c.GROUP_WORLD_SIZE)
@@ -136,7 +159,7 @@ class JobMeasures:
 
     def worker_failed(self, known: Mapping[str, AttributeValue], moment: Moment, span: SpanContext) -> None:
         """A worker died by itself; ``known`` are the attributes of its failure."""
-        how = {c.FAILURE_CAUSE: known.get(c.FAILURE_CAUSE), c.ERROR_TYPE: known.get(c.ERROR_TYPE)}
+        how = {c.FAILURE_CAUSE: known.get(c.FAILURE_CAUSE), c.ERROR_TYPE: self._error_type(known)}
         self._take(c.METRIC_WORKER_FAILURES, 1, how, span)
         self.workers_lost(moment, c.RESTART_WORKER_FAILURE)
 

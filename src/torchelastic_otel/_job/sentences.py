@@ -334,6 +334,11 @@ def terminated(signal: str, step: str) -> str:
     return f"terminated by {signal} {step}"
 
 
+def let_go() -> str:
+    """Tell that torch's run returned without a result."""
+    return "torch let this node go: its run returned no result"
+
+
 def succeeded(restarts: int) -> str:
     """Tell that all workers of this node succeeded."""
     return f"succeeded after {restarts_text(restarts)}" if restarts else "succeeded"

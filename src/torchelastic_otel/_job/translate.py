@@ -165,6 +165,8 @@ _WATCHDOG_NAMES = _Names(
     {**c.TORCH_KEYS, "worker_pid": c.WATCHDOG_PREFIX + "worker_pid", "watchdog_event": c.WATCHDOG_EVENT},
 )
 _SHORT = 4096
+OTHER_ERROR = "_OTHER"
+"""An ``error.type`` of none of the known values, as OpenTelemetry's conventions have it."""
 _INT_LIMIT = 1 << 63
 
 
@@ -238,7 +240,7 @@ def error_type(attributes: Mapping[str, object]) -> str:
         value = attributes.get(name)
         if value is not None:
             return str(value)
-    return "_OTHER"
+    return OTHER_ERROR
 
 
 def _agent(event: Event, raw: object) -> None:

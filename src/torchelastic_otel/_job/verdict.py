@@ -291,6 +291,11 @@ def job_failed_to_join(rendezvous: Verdict) -> Verdict:
     return Verdict(rendezvous.outcome, sentence, {**rendezvous.attributes, c.STEP: c.STEP_RENDEZVOUS})
 
 
+def job_let_go() -> Verdict:
+    """Torch's run returned nothing: the job goes on without this node, which is no failure."""
+    return Verdict(c.OUTCOME_TERMINATED, sentences.let_go())
+
+
 def job_terminated(signal: str, step: str) -> Verdict:
     """A signal ended the job: preemption is no failure."""
     sentence = sentences.terminated(signal, step)

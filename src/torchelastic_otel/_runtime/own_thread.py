@@ -38,7 +38,7 @@ class _Thread:
 this_thread = _Thread()
 """``this_thread.own`` is true on the bridge's own threads: what they log never becomes telemetry.
 
-A context variable, since threads of gevent, which may come at any time, share one ``threading.local``.
+A context variable: gevent's threads share each ``threading.local`` that was made before gevent came.
 Not a set of thread identities: the system gives that of a thread which has ended to the next one.
 """
 

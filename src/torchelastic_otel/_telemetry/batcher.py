@@ -1,9 +1,9 @@
 """Batches on their way to an exporter, each signal on a thread of its own.
 
-Not the SDK's batch processors: their ``force_flush`` takes no time-out (its own TODO, issue 4568), so that an
-exporter that hangs would hold the job's end; each starts a thread in every forked worker; they ignore what
-the exporter answers, and count nothing that they drop. Here every wait has a deadline, a fork has no thread
-of ours, results and drops are counted, and the exporter is loaded on the delivery thread.
+Not by the SDK's batch processors: their ``force_flush`` takes no time-out (opentelemetry-python, issue 4568),
+so that an exporter that hangs would hold the job's end. Each starts a thread in every forked worker. They
+ignore what the exporter answers, and count nothing that they drop. Here every wait has a deadline, no thread
+starts in a fork by itself, results and drops are counted, and the exporter is loaded on the delivery thread.
 """
 
 from __future__ import annotations

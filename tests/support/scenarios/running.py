@@ -16,7 +16,7 @@ import pytest
 
 from otlp_receiver import LogRecord, MetricPoint, OtlpReceiver, Request, Span
 from tests.support.backends import relay
-from tests.support.harness import Harness, WorkerNote, otlp
+from tests.support.harness import TIMEOUT_S, Harness, WorkerNote, otlp
 from tests.support.names import AGENT, WORKER
 from tests.support.recorded import Recorded
 
@@ -121,16 +121,17 @@ class Run(Received):
         return {note.pid: note for note in self.notes}
 
 
-def run_scenario(directory: Path, name: str, *, bridge: bool = True) -> Run:
-    """Run a scenario to its end."""
+def run_scenario(directory: Path, name: str, *, bridge: bool = True, measured: bool = False) -> Run:
+    """Run a scenario to its end; ``measured`` as in ``Harness``."""
     found = SCENARIOS[name]
     if found.needs > TORCH:
         pytest.skip(f"this torch cannot: it needs {'.'.join(map(str, found.needs))}")
     directory.mkdir(parents=True)
     with ExitStack() as stack:
         receiver = stack.enter_context(OtlpReceiver())
-        harness = stack.enter_context(Harness(directory / "job"))
-        env = otlp(receiver, found.protocol)
+        harness = stack.enter_context(Harness(directory / "job", measured=measured))
+        # All is there once a launcher has ended, however busy this machine is.
+        env = {**otlp(receiver, found.protocol), "TORCHELASTIC_OTEL_EXIT_TIMEOUT": str(TIMEOUT_S)}
         if found.collector:
             endpoints = stack.enter_context(relay(receiver, directory / "collector"))
             env["OTEL_EXPORTER_OTLP_ENDPOINT"] = endpoints[found.protocol]

@@ -49,7 +49,7 @@ def _run_next() -> None:
         if spec is not None and spec.loader is not None:
             module = type(sys)(_NAME)
             module.__spec__, module.__loader__ = spec, spec.loader
-            module.__file__, module.__cached__ = spec.origin, spec.cached
+            module.__file__ = spec.origin
             module.__package__ = spec.parent
             sys.modules[_NAME] = module
             spec.loader.exec_module(module)
