@@ -477,14 +477,14 @@ PRIVATE_NAMES: tuple[PrivateName, ...] = (
         "CPython",
         "threading._register_atexit",
         attribute("threading", "_register_atexit"),
-        "_intake.lifecycle",
+        "_intake.lifecycle _telemetry.worker_spans",
         "The last flush runs by `atexit`, which forked workers do not reach; the next job sends the rest",
     ),
     PrivateName(
         "CPython",
         "_thread.start_new_thread",
         attribute("_thread", "start_new_thread"),
-        "_intake.queue",
+        "_intake.bridge _runtime.own_thread",
         "Documented, and what `threading` stands on",
     ),
     PrivateName(
@@ -497,6 +497,20 @@ PRIVATE_NAMES: tuple[PrivateName, ...] = (
         ),
         "_runtime.imports",
         "A fork does not see what a third party imports while it is called; all else is under a lock",
+    ),
+    PrivateName(
+        "CPython",
+        "sys._getframe",
+        attribute("sys", "_getframe"),
+        "_worker.recorder",
+        "A worker's exception is recorded when the interpreter ends, and only if it has a hook of its own",
+    ),
+    PrivateName(
+        "CPython",
+        "runpy._run_module_as_main",
+        attribute("runpy", "_run_module_as_main"),
+        "_worker.recorder",
+        "In a worker that is a module (`-m`), a hook that is called by hand is taken for its end",
     ),
     PrivateName(
         "CPython",

@@ -32,16 +32,18 @@ ROOMS = (
     "_runtime",
     "_doctor",
     "_commands",
+    "_worker",
 )
 MAY_IMPORT: dict[str, set[str]] = {
     GROUND: set(),
+    "_worker": set(),
     "_runtime": {GROUND},
     "_config": {GROUND, "_runtime"},
     "_job": {GROUND, "_runtime", "_config"},
     "_delivery": {GROUND, "_runtime", "_config"},
     "_telemetry": {GROUND, "_runtime", "_config", "_job", "_delivery"},
     "_intake": {GROUND, "_runtime", "_config", "_job", "_telemetry"},
-    "_torch": {GROUND, "_runtime", "_config", "_job", "_intake"},
+    "_torch": {GROUND, "_runtime", "_config", "_job", "_intake", "_worker"},
     "_doctor": {GROUND, "_runtime", "_config", "_delivery", "_telemetry"},
     "_commands": {GROUND, "_runtime", "_config", "_delivery"},
     DOORS: {GROUND, *ROOMS},
@@ -198,6 +200,18 @@ def test_other_packages_are_on_the_list() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_what_runs_in_workers_needs_the_standard_library_alone() -> None:
+    """A worker's start pays for each import, and its Python need not have this package or any other."""
+    wrong = [
+        f"{each.where}: {each.module} imports {each.target}"
+        for each in IMPORTS
+        if room_of(each.module) == "_worker"
+        and room_of(each.target) != "_worker"
+        and each.target.partition(".")[0] not in sys.stdlib_module_names
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
 def test_a_job_alone_changes_its_state() -> None:
     """In ``_job`` an attribute of another object is set by that object's own methods."""
     mine = ("self",)
@@ -230,6 +244,7 @@ def test_torch_is_named_where_it_is_known() -> None:
     allowed = {
         "events": "mirrors torch's API, and takes torch's own events",
         "_job.torch_words": "the words that events are recognised by",
+        "_worker.torch_names": "what a recorder hooks; it cannot import another room",
     }
     wrong = [
         f"{path.relative_to(SOURCE.parent.parent)}:{node.lineno}: {node.value!r} is for _torch"

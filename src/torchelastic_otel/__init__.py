@@ -5,15 +5,25 @@ needed. In a program that launches by itself, or in a worker that records events
 package is enough to make the destination known to torch.
 """
 
-from ._api import attach_worker_context, flush, instrument, uninstrument, worker_tracer_provider
+from ._api import (
+    attach_worker_context,
+    checkpoint,
+    flush,
+    instrument,
+    step,
+    uninstrument,
+    worker_tracer_provider,
+)
 from ._torch.hooks import hooks as _hooks
 from ._version import __version__
 
 __all__ = [
     "__version__",
     "attach_worker_context",
+    "checkpoint",
     "flush",
     "instrument",
+    "step",
     "uninstrument",
     "worker_tracer_provider",
 ]

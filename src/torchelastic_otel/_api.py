@@ -6,7 +6,8 @@ Nothing heavy is imported before a function is called: importing the package is 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+import sys
+from typing import TYPE_CHECKING, Any
 
 from ._torch.hooks import hooks
 
@@ -62,6 +63,32 @@ def flush(timeout_s: float = 5.0) -> bool:
     from ._intake.lifecycle import bridge
 
     return bridge().flush(timeout_s)
+
+
+def step(number: int) -> None:
+    """In a worker: the training step ``number`` is done. Nothing outside of a job that is followed.
+
+    For programs without an optimizer of torch's, or to give steps the program's own numbers.
+    """
+    progress = _progress()
+    if progress is not None:
+        progress.step(number)
+
+
+def checkpoint(step: int | None = None) -> None:
+    """In a worker: a checkpoint is complete. Nothing outside of a job that is followed.
+
+    Args:
+        step: number of the last step that is in it, for programs that call ``step``; else the last one done.
+    """
+    progress = _progress()
+    if progress is not None:
+        progress.checkpoint(step)
+
+
+def _progress() -> Any:
+    recorder = sys.modules.get("_torchelastic_otel_worker.recorder")
+    return None if recorder is None else recorder.progress()
 
 
 def attach_worker_context() -> Token[Context]:

@@ -36,8 +36,7 @@ EVENT_AGENT_START: Final = "torchelastic.agent.start"
 EVENT_AGENT_STOP: Final = "torchelastic.agent.stop"
 """The launcher ends, and how: outcome, verdict, number of restarts."""
 EVENT_FAILURE: Final = "torchelastic.failure"
-"""A worker died: who, of what, and whether its agent stopped it (collateral). One per death, restart or
-not."""
+"""A worker died: who, of what, and whether its agent stopped it (collateral). One per death."""
 EVENT_RESTART: Final = "torchelastic.restart"
 """The workers of this node run again: why, and how long that took."""
 EVENT_UNPARSED: Final = "torchelastic.unparsed"
@@ -168,9 +167,16 @@ FAILURE_STDOUT: Final = "torchelastic.failure.stdout"
 """File with its standard output, likewise."""
 FAILURE_ERROR_FILE: Final = "torchelastic.failure.error_file"
 """The worker's error file, where it wrote one (`@record`)."""
+FAILURE_STDERR_TAIL: Final = "torchelastic.failure.stderr_tail"
+"""The last lines of its standard error, where that was redirected to a file."""
+FAILURE_STACKS: Final = "torchelastic.failure.stacks"
+"""Python's stacks of all its threads when it crashed (SIGSEGV, SIGABRT, SIGBUS, SIGFPE, SIGILL)."""
+FAILURE_CRASHED_IN: Final = "torchelastic.failure.crashed_in"
+"""Function, file and line of the thread that crashed, if it ran Python."""
+FAILURE_THREAD_EXCEPTION: Final = "torchelastic.failure.thread_exception"
+"""The last exception that ended one of its other threads, with its traceback. The process went on."""
 FAILURE_TIES: Final = "torchelastic.first_failure.ties"
-"""Ranks of the workers that may have died first, where that is not known: all, and none of them as the
-first."""
+"""Ranks of all workers that may have died first, where none of them is known as the first."""
 FIRST_FAILURE_PREFIX: Final = "torchelastic.first_failure."
 """Prefix of the node's first failure: `.global_rank`, `.local_rank`, `.hostname`, `.worker_id`, `.cause`,
 `.error_type`, `.exit_code`."""
@@ -185,11 +191,14 @@ RESTART_DURATION: Final = "torchelastic.restart.duration"
 """Seconds from seeing the failure or change to the workers running again."""
 RESTART_NODES: Final = "torchelastic.restart.nodes_waiting"
 """Nodes that waited to join when the restart began."""
+LOST_TIME: Final = "torchelastic.lost.time"
+"""Seconds of work since the last completed checkpoint, where one is known: they are done again."""
+LOST_STEPS: Final = "torchelastic.lost.steps"
+"""Training steps since then, where steps are counted."""
 EXIT_BARRIER_DURATION: Final = "torchelastic.exit_barrier.duration"
 """Seconds that the agent waited for the other nodes at the end."""
 RANDOM_TRACE: Final = "torchelastic.trace.random"
-"""True where nothing identifies the job to its other nodes, so that this launcher has a
-trace of its own."""
+"""True where nothing identifies the job to its other nodes, so this launcher has its own trace."""
 OPERATION: Final = "torchelastic.operation"
 """Step of the agent that torch measures: `run`, `_rendezvous`, `_start_workers`, …."""
 OTEL_SIGNAL: Final = "otel.signal"
@@ -252,6 +261,7 @@ METRIC_WORKER_ACTIVE: Final = "torchelastic.worker.active"
 METRIC_WORLD_SIZE: Final = "torchelastic.group.world_size"
 METRIC_UPTIME: Final = "torchelastic.worker_group.uptime"
 METRIC_DOWNTIME: Final = "torchelastic.worker_group.downtime"
+METRIC_LOST_TIME: Final = "torchelastic.lost.time"
 METRIC_LAUNCHERS_ENDED: Final = "torchelastic.launchers.ended"
 METRIC_EXIT_BARRIER_DURATION: Final = "torchelastic.exit_barrier.duration"
 METRIC_HEARTBEATS: Final = "torchelastic.rendezvous.heartbeats"
@@ -318,6 +328,9 @@ INSTRUMENTS: Final[dict[str, Instrument]] = {
         "Time in which they did not, from the first rendezvous to the launcher's end, by cause",
         (RESTART_CAUSE,),
     ),
+    METRIC_LOST_TIME: Instrument(
+        COUNTER, "s", "Work since the last checkpoint, done again; where one is known", (RESTART_CAUSE,)
+    ),
     METRIC_LAUNCHERS_ENDED: Instrument(
         COUNTER,
         "{launcher}",
@@ -356,7 +369,7 @@ INSTRUMENTS: Final[dict[str, Instrument]] = {
 }
 """Every metric. All have ``RUN_ID`` besides, where the process has one job."""
 
-ZERO_FIRST: Final = frozenset({METRIC_RESTARTS, METRIC_WORKER_FAILURES, METRIC_DROPPED})
+ZERO_FIRST: Final = frozenset({METRIC_RESTARTS, METRIC_WORKER_FAILURES, METRIC_LOST_TIME, METRIC_DROPPED})
 """Counters of what goes wrong: each of their series is exported at zero before it counts anything."""
 
 SECONDS_BUCKETS: Final = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1200, 1800)

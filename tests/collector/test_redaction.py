@@ -18,7 +18,7 @@ from tests.support.backends import CONFIGS, collector
 from tests.support.harness import OTEL, Harness, Script, c10d, free_port
 from tests.support.otlp_requests import post, put
 from torchelastic_otel._job.evidence import at
-from torchelastic_otel._job.facts import Raised, WorkerError, WorkerExit
+from torchelastic_otel._job.facts import Raised, Recorded, WorkerError, WorkerExit
 from torchelastic_otel._job.sentences import no_more_restarts, not_started
 from torchelastic_otel._job.verdict import (
     group_sentence,
@@ -133,6 +133,11 @@ def sentences() -> Iterator[str]:
     yield from (death.sentence for death in deaths)
     yield group_sentence(deaths, deaths)
     yield group_sentence([], deaths)
+    words = Recorded(stderr_tail=f"no such user: {SECRET}\n")
+    last = own_death(who, WorkerExit(0, 1, recorded=words), at(now()))
+    yield last.sentence
+    yield group_sentence([last], [last, last])
+    yield group_sentence(deaths[1:], [deaths[1], deaths[1]])
     yield job_failed_by_workers(deaths, deaths, no_more_restarts(3, 1)).sentence
     yield job_failed_by_launcher(raised, "while starting the workers").sentence
     yield rendezvous_verdict(raised, 1.5, None).sentence
@@ -180,6 +185,7 @@ def test_every_sentence_that_quotes_a_message_is_cut(tmp_path: Path) -> None:
         "meanwhile",
         "Worker 3 on node-1 was stopped by its agent after another worker's death: exit code -6",
         "Worker 3 (pid 17) is killed by the watchdog: its scope train expired",
+        "Worker 3 (pid 17) on node-1 died: killed by SIGSEGV in step (train.py:88)",
         "failed: Worker 3 died: exit code 3; all 3 restarts used up",
     ]
     for sentence in harmless:

@@ -310,6 +310,9 @@ EFFECTS: dict[Variable[Any], Effect | list[Effect] | str] = {
     ),
     v.SPOOL_DIR: "test_without_a_spool_nothing_is_written",
     v.SPOOL_MAX_BYTES: "test_at_the_bound_the_oldest_goes",
+    v.WORKER: "test_without_a_recorder_nothing_is_added_to_a_worker",
+    v.STDERR: "test_the_end_of_standard_error_is_read_where_it_is_a_file",
+    v.TERMINATION_LOG: "test_the_termination_log_can_be_left_alone",
 }
 """Each row, in the order of the table, with its effects, or the name of the test that sees them."""
 

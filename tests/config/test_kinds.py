@@ -45,6 +45,11 @@ WRONG = object()
         (v.SPOOL_MAX_BYTES, "inf", WRONG),
         (v.SPOOL_MAX_BYTES, "9" * 5000, WRONG),
         (v.SPOOL_MAX_BYTES, "lots", WRONG),
+        (v.STDERR, "8KiB", 8192),
+        (v.STDERR, "1000", 1000),
+        (v.STDERR, "off", 0),
+        (v.STDERR, "1MiB", WRONG),
+        (v.STDERR, "KiB", WRONG),
         # a limit
         (sdk.ATTRIBUTE_COUNT_LIMIT, "0", 0),
         (sdk.ATTRIBUTE_COUNT_LIMIT, "9" * 30, int("9" * 30)),

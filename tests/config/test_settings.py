@@ -24,7 +24,7 @@ def settings_of(**variables: str) -> tuple[Settings, list[str]]:
 def test_settings_by_default() -> None:
     """Nothing need be set; what is read cannot be changed."""
     settings, warnings = settings_of()
-    assert settings == Settings("metric", True, "", "", 0.5, "", "", 64 * 1024 * 1024)
+    assert settings == Settings("metric", True, "", "", 0.5, "", "", 64 * 1024 * 1024, True, 8192, True)
     assert warnings == []
     with pytest.raises(FrozenInstanceError):
         settings.heartbeats = "log"  # type: ignore[misc]
@@ -39,6 +39,9 @@ def test_each_variable_is_read_into_its_setting() -> None:
         TRACE_URL="https://tempo.example/{trace_id}",
         EXIT_TIMEOUT="0.25",
         REDACT="pass(word)?=.*",
+        WORKER="off",
+        STDERR="16KiB",
+        TERMINATION_LOG="off",
         SPOOL_DIR="/data/spool",
         SPOOL_MAX_BYTES="1000000",
     )
@@ -49,6 +52,9 @@ def test_each_variable_is_read_into_its_setting() -> None:
         trace_url="https://tempo.example/{trace_id}",
         exit_timeout_s=0.25,
         redact="pass(word)?=.*",
+        worker=False,
+        stderr_bytes=16384,
+        termination_log=False,
         spool_dir="/data/spool",
         spool_max_bytes=1_000_000,
     )
@@ -66,6 +72,8 @@ def test_each_variable_is_read_into_its_setting() -> None:
             "a link with '{trace_id}' where the trace id goes; no link is given.",
         ),
         ("EXIT_TIMEOUT", "3601", "seconds above 0 and up to 3600; 0.5 is used."),
+        ("WORKER", "maybe", "true or false; true is used."),
+        ("STDERR", "64KiB", "a whole number of bytes from 1 to 32768 or 'off'; 8192 is used."),
         ("SPOOL_MAX_BYTES", "lots", "a whole number of bytes from 1 to 1099511627776; 67108864 is used."),
     ],
 )

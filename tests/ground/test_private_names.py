@@ -18,8 +18,8 @@ MODULES = {
     ".".join(path.relative_to(SOURCE).with_suffix("").parts): path for path in sorted(SOURCE.rglob("*.py"))
 }
 PRIVATE = re.compile(r"_[A-Za-z]\w*")
-PUBLIC = {"_replace", "_OTHER"}
-"""A method of named tuples, and a value of OpenTelemetry's semantic conventions."""
+PUBLIC = {"_replace", "_OTHER", "_torchelastic_otel_worker", "_TORCHELASTIC_OTEL_RECORDER"}
+"""A method of named tuples, a value of OpenTelemetry's semantic conventions, and ours in workers."""
 
 
 @pytest.mark.parametrize("name", PRIVATE_NAMES, ids=[each.name for each in PRIVATE_NAMES])

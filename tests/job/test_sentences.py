@@ -73,6 +73,30 @@ SENTENCES = [
         "Worker 0 died: killed by SIGKILL; its cgroup counted an out-of-memory kill meanwhile",
     ),
     (s.death({}, None, out_of_memory=False), "Worker died"),
+    (s.work_lost(341.04, 120), "; 341.0 s and 120 steps of work lost since the last checkpoint"),
+    (s.work_lost(0.5, 1), "; 0.5 s and 1 step of work lost since the last checkpoint"),
+    (s.work_lost(0.5, None), "; 0.5 s of work lost since the last checkpoint"),
+    (s.last_line("one\ntwo \n\n"), "two"),
+    (s.of_what(RAISED, -15), " of ValueError: wrong"),
+    (s.of_what({}, None), ""),
+    (s.of_what({}, 3), ": exit code 3"),
+    (
+        s.of_what({c.FAILURE_CRASHED_IN: "f (train.py:88)"}, -11),
+        ": killed by SIGSEGV in f (train.py:88)",
+    ),
+    (
+        s.of_what({c.FAILURE_STDERR_TAIL: "one\nno such config\n"}, 1),
+        ": exit code 1 (last line of standard error: no such config)",
+    ),
+    (s.of_what({c.FAILURE_STDERR_TAIL: "one"}, -9), ": killed by SIGKILL"),
+    (
+        s.one_error(37, " of ValueError: wrong", WORKER),
+        "37 workers died of ValueError: wrong; first: worker 3 (local rank 1, pid 4711) on node-2",
+    ),
+    (
+        s.one_error(2, ": exit code 3", None),
+        "2 workers died: exit code 3; none of them is known as the first",
+    ),
     (
         s.collateral_death(ZERO, -15),
         "Worker 0 was stopped by its agent after another worker's death: killed by SIGTERM",

@@ -116,6 +116,7 @@ class PlainOutput:
         self.records: list[Record] = []
         self.series: dict[tuple[str, frozenset[tuple[str, object]]], Series] = {}
         self.said: list[str] = []
+        self.left: list[str] = []
         self.hurries = 0
         self.counts_begun = False
 
@@ -177,6 +178,10 @@ class PlainOutput:
     def say(self, text: str) -> None:
         """Keep what the person at the terminal reads."""
         self.said.append(text)
+
+    def leave_verdict(self, text: str) -> None:
+        """Keep it."""
+        self.left.append(text)
 
     def hurry(self) -> None:
         """Count how often somebody was in a hurry."""

@@ -45,7 +45,7 @@ def test_modules_of_torch_are_named_in_one_place() -> None:
     naming = {
         module for module, tree in MODULES.items() if any("torch.distributed" in t for t in texts(tree))
     }
-    assert naming == {"_torch/names.py"}
+    assert naming == {"_torch/names.py", "_worker/torch_names.py"}
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if name.startswith(("_runtime/", "_intake/"))])

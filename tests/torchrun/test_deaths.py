@@ -134,25 +134,29 @@ def test_a_killed_worker_is_told_with_its_signal(run: Run) -> None:
     assert "SIGKILL" in run.named(AGENT)[0].status_message
 
 
-@only("exception with @record", "function, exception", "two exceptions at once, one of them earlier")
+@only(
+    "exception with @record",
+    "exception without @record",
+    "function, exception",
+    "two exceptions at once, one of them earlier",
+)
 def test_an_exception_is_told_in_full(run: Run) -> None:
-    """Its traceback is on the record, and the error file that is named has it, too."""
+    """Its traceback is on the record, whether or not the program is decorated."""
     (node,) = run.nodes
     culprits = [r for r in node.records(FAILURE) if "exception.type" in r.attributes]
     assert culprits
     for record in culprits:
         assert "the loss is not a number" in record.attributes["exception.stacktrace"]
-        assert "Traceback" in record.attributes["exception.stacktrace"]
-        assert record.attributes["torchelastic.failure.error_file"]
+        assert record.attributes["exception.stacktrace"].count("Traceback") == 1
 
 
 @every
 def test_only_what_wrote_an_error_file_has_one(run: Run) -> None:
-    """Without ``@record`` there is no error file to name, and no exception to tell."""
+    """Without ``@record`` there is no error file to name; with one there is an exception to tell."""
     for node in run.nodes:
         for record in node.records(FAILURE):
             has_file = "torchelastic.failure.error_file" in record.attributes
-            assert has_file == ("exception.type" in record.attributes)
+            assert not has_file or "exception.type" in record.attributes
 
 
 def test_a_secret_in_an_error_text_does_not_leave_the_process(tmp_path: Path) -> None:

@@ -230,6 +230,27 @@ class Integer(Kind[int]):
         return f"a whole number{self.unit and ' of ' + self.unit} from 1 to {self.highest}"
 
 
+class Bytes(Integer):
+    """A number of bytes, also as KiB or MiB; one of the usual words for none is 0."""
+
+    def __init__(self, default: int, *, highest: int) -> None:
+        super().__init__(default, highest=highest, unit="bytes")
+
+    def parse(self, text: str) -> int:
+        """Return the number of bytes."""
+        if not USUAL_WORDS.get(text.lower(), True):
+            return 0
+        for unit, size in (("kib", 1024), ("mib", 1024 * 1024)):
+            if text.lower().endswith(unit):
+                return super().parse(str(int(text[: -len(unit)]) * size))
+        return super().parse(text)
+
+    @property
+    def accepted(self) -> str:
+        """The bounds, and the word for none."""
+        return f"{super().accepted} or 'off'"
+
+
 class Limit(Kind[T]):
     """A whole number from 0; None, where that is the default, is no limit."""
 

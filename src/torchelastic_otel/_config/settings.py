@@ -29,6 +29,12 @@ class Settings:
     """Where undelivered telemetry is kept; "" for the default, "off" for nowhere but memory."""
     spool_max_bytes: int = v.SPOOL_MAX_BYTES.default
     """Most that is kept there."""
+    worker: bool = v.WORKER.default
+    """Whether workers get a recorder."""
+    stderr_bytes: int = v.STDERR.default
+    """Most that is read of the end of a dead worker's standard error; 0 for nothing."""
+    termination_log: bool = v.TERMINATION_LOG.default
+    """Whether the verdict of a job that failed is written to Kubernetes' termination log."""
 
 
 def read_settings(environ: Mapping[str, str], warn: Warn) -> Settings:

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 from . import otlp_variables, sdk_variables
-from .kinds import Choice, Directory, Flag, Integer, Number, Pattern, Text
+from .kinds import Bytes, Choice, Directory, Flag, Integer, Number, Pattern, Text
 from .row import Variable
 
 PREFIX = "TORCHELASTIC_OTEL_"
@@ -89,6 +89,30 @@ SPOOL_MAX_BYTES = Variable(
     setting="spool_max_bytes",
     section="package",
     meaning="Most that is kept there. Beyond it the oldest goes, which is counted and said.",
+)
+WORKER = Variable(
+    "TORCHELASTIC_OTEL_WORKER",
+    Flag(True),
+    setting="worker",
+    section="package",
+    meaning="`off`: workers have no recorder; only exit codes and torch's error files tell of deaths.",
+)
+STDERR = Variable(
+    "TORCHELASTIC_OTEL_STDERR",
+    Bytes(8 * 1024, highest=32 * 1024),
+    setting="stderr_bytes",
+    section="package",
+    signals=("traces", "logs"),
+    meaning="How much of the end of a dead worker's standard error is sent, where torchrun writes it to a "
+    "file (`--redirects`, `--tee`). `off` sends none.",
+)
+TERMINATION_LOG = Variable(
+    "TORCHELASTIC_OTEL_TERMINATION_LOG",
+    Flag(True),
+    setting="termination_log",
+    section="package",
+    meaning="`off`: the verdict of a job that failed is not written to `/dev/termination-log`, which "
+    "Kubernetes shows in the pod's status.",
 )
 
 

@@ -9,6 +9,9 @@ from .launcher import Launcher
 from .severity import Known, severity_of
 from .worker_group import Group
 
+_LEFT_BY_THE_WORKER = (c.EXCEPTION_TYPE, c.EXCEPTION_MESSAGE, c.EXCEPTION_STACKTRACE, c.ERROR_TYPE)
+"""What torch's event of a worker does not have, where only the worker's recorder tells it."""
+
 
 def correct(event: Event, launcher: Launcher, group: Group | None, *, joining: bool) -> None:
     """Correct an event's severity, and the body of a worker's.
@@ -43,7 +46,12 @@ def _of_worker(event: Event, group: Group | None) -> list[Known]:
         event.body = failure.sentence
         event.attributes[c.COLLATERAL] = True
         return [Known.COLLATERAL]
-    if failure is not None and event.state == "TERMINATED":
-        event.body = failure.sentence
-        return [Known.OWN_DEATH]
-    return []
+    if failure is None:
+        return []
+    left = {name: failure.attributes[name] for name in _LEFT_BY_THE_WORKER if name in failure.attributes}
+    if c.EXCEPTION_TYPE in left and c.EXCEPTION_TYPE not in event.attributes:
+        event.attributes |= left
+    elif event.state != "TERMINATED":
+        return []
+    event.body = failure.sentence
+    return [Known.OWN_DEATH]

@@ -137,6 +137,34 @@ class WorkerError:
 
 
 @dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a worker's training was: the steps that it had done, and its last checkpoint, if any."""
+
+    steps: int = 0
+    numbered: bool = False
+    """Whether the program gives its steps numbers, which go on after a restart."""
+    checkpoint: Moment | None = None
+    checkpoint_steps: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What a worker's recorder left, and the last lines of its standard error."""
+
+    type: str = ""
+    message: str = ""
+    stacktrace: str = ""
+    raised: Moment | None = None
+    """When the exception that ended its program was seen; None if there was none."""
+    thread_exception: str = ""
+    """The exception of another thread, with its traceback."""
+    crash: str = ""
+    """What ``faulthandler`` wrote."""
+    stderr_tail: str = ""
+    progress: Progress = Progress()
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerExit:
     """How a local worker ended: ``exit_code`` as subprocess gives it, negative for a signal."""
 
@@ -146,6 +174,7 @@ class WorkerExit:
     stdout: str = ""
     stderr: str = ""
     error: WorkerError | None = None
+    recorded: Recorded | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,13 +182,14 @@ class WorkersExited(Fact):
     """Local workers that ended by themselves, before the agent began to stop any.
 
     ``alive`` is when they were last seen alive, None where nobody looked before. ``raised`` has the error
-    files, by local rank, of workers that have raised and still run.
+    files, by local rank, of workers that have raised and still run; ``recorded`` what their recorders left.
     """
 
     exits: list[WorkerExit]
     oom_kills: int | None = None
     alive: Moment | None = None
     raised: dict[int, WorkerError] = field(default_factory=dict)
+    recorded: dict[int, Recorded] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

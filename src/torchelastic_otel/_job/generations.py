@@ -9,7 +9,8 @@ from .._runtime.clock import Moment
 from .._values import Attributes
 from . import sentences
 from .event import Event
-from .facts import Raised, RestartStarted, WorkersStarting
+from .facts import Raised, RestartStarted, WorkerExit, WorkersStarting
+from .lost_work import Lost, LostWork
 from .measures import JobMeasures
 from .output import OpenSpan, Output
 from .records import Records
@@ -37,6 +38,9 @@ class Generations:
         self._restart_seen: Moment | None = None
         self._waited = ""
         self._failed_since: Moment | None = None
+        self._lost_work = LostWork()
+        self.lost: Lost | None = None
+        """What the generation that ended last has cost in work."""
         self.group: Group | None = None
         """The generation that runs, or ran last."""
         self.number = 0
@@ -80,6 +84,7 @@ class Generations:
             return
         self.group.started(pids)
         self._measures.workers_started(moment)
+        self._lost_work.began(moment)
         if self._restart is not None:
             self._tell_restart(self.group, self._restart, moment)
         self._restart = None
@@ -126,6 +131,20 @@ class Generations:
         if self.group is not None and cause == c.RESTART_MEMBERSHIP_CHANGE:
             self.group.interrupted()
 
+    def exited(self, exits: Sequence[WorkerExit]) -> None:
+        """Workers of the generation have ended."""
+        self._lost_work.ended(exits)
+
+    def stopped(self, group: Group, moment: Moment) -> None:
+        """None of its workers runs any more; torch may close their processes twice."""
+        if group.ended_at:
+            return
+        if any(worker.outcome != c.OUTCOME_SUCCEEDED for worker in group.workers.values()):
+            self.lost = self._lost_work.over(self._failed_since or moment)
+        if self.lost is not None:
+            group.span.set(self.lost.attributes)
+        self.tell_failures(group.end(moment), moment)
+
     def over(self, moment: Moment) -> None:
         """The generation is over, and no more is heard of it."""
         if self.group is not None:
@@ -149,6 +168,11 @@ class Generations:
         if restart.waiting:
             attributes[c.RESTART_NODES] = restart.waiting
         body = sentences.restarted(cause, self._waited, self.number, took_s)
+        lost, self.lost = self.lost, None
+        if lost is not None:
+            attributes |= lost.attributes
+            body += sentences.work_lost(lost.time_s, lost.steps)
+            self._measures.work_lost(lost.time_s, cause, group.span.context)
         self._records.tell(c.EVENT_RESTART, moment, body, attributes, self._agent)
         self._measures.restarted(cause, took_s, group.span.context)
 

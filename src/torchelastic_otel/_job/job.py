@@ -284,6 +284,7 @@ class Job:
         group = self._group
         if group is None:
             return
+        self._generations.exited(fact.exits)
         if self._launcher.stop_signal is not None and not group.watchdog_victims:
             # The signal that reached the agent may well have reached its workers, too.
             self._generations.tell_failures(group.stopped(fact.exits, fact.moment), fact.moment)
@@ -302,9 +303,10 @@ class Job:
         group = self._group
         if group is None:
             return
+        self._generations.exited(fact.exits)
         self._generations.tell_failures(group.stopped(fact.exits, fact.moment), fact.moment)
         if not group.running:
-            group.end(fact.moment)
+            self._generations.stopped(group, fact.moment)
 
     def workers_monitored(self, fact: f.Monitored) -> None:
         """The agent took a look at its workers, and some cannot be ended."""
@@ -367,6 +369,10 @@ class Job:
         if verdict is None:
             self.agent.end(moment)
             return
+        lost = self._generations.lost if verdict.outcome == c.OUTCOME_FAILED else None
+        if lost is not None:
+            verdict = verdict.with_lost_work(lost)
+            self._measures.work_lost(lost.time_s, c.RESTART_WORKER_FAILURE, self.agent.context)
         attributes = {
             **verdict.attributes,
             c.RESTARTS: self._generations.restarts,
@@ -385,6 +391,7 @@ class Job:
         self._records.tell(c.EVENT_AGENT_STOP, moment, body, attributes, self.agent, outcome=outcome)
         if outcome == c.OUTCOME_FAILED:
             self._output.say(f"{verdict.sentence} (trace {self._trace_link})")
+            self._output.leave_verdict(verdict.sentence)
 
     @property
     def _trace_link(self) -> str:

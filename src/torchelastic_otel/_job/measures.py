@@ -94,6 +94,7 @@ class JobMeasures:
         for cause in (c.RESTART_WORKER_FAILURE, c.RESTART_MEMBERSHIP_CHANGE):
             self._take(c.METRIC_RESTARTS, 0, {c.RESTART_CAUSE: cause})
             self._take(c.METRIC_DOWNTIME, 0, {c.RESTART_CAUSE: cause})
+            self._take(c.METRIC_LOST_TIME, 0, {c.RESTART_CAUSE: cause})
         for cause in (c.DOWN_STARTUP, c.DOWN_SHUTDOWN):
             self._take(c.METRIC_DOWNTIME, 0, {c.RESTART_CAUSE: cause})
         for cause in c.FAILURE_CAUSES:
@@ -172,6 +173,10 @@ class JobMeasures:
         self._take(c.METRIC_RESTARTS, 1, {c.RESTART_CAUSE: cause}, span)
         if took_s is not None:
             self._take(c.METRIC_RESTART_DURATION, took_s, {c.RESTART_CAUSE: cause}, span)
+
+    def work_lost(self, time_s: float, cause: str, span: SpanContext) -> None:
+        """Work since the last checkpoint is done again."""
+        self._take(c.METRIC_LOST_TIME, time_s, {c.RESTART_CAUSE: cause}, span)
 
     # The agent
 

@@ -100,6 +100,9 @@ class Output(Protocol):
     def say(self, text: str) -> None:
         """Tell the person at the terminal, or whoever reads the launcher's standard error later."""
 
+    def leave_verdict(self, text: str) -> None:
+        """Leave the verdict of a job that failed where the platform shows it."""
+
     def hurry(self) -> None:
         """Send what there is now: it may be the last that this process gets to say."""
 

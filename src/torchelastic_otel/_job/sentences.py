@@ -24,6 +24,11 @@ def first_line(text: str, most: int = 300) -> str:
     return line if len(line) <= most else line[:most] + "…"
 
 
+def last_line(text: str) -> str:
+    """Return the last line that is not blank, cut where it is long."""
+    return first_line(text.rstrip().rpartition("\n")[2].strip())
+
+
 def signal_name(number: int) -> str:
     """Return the name of a signal, ``SIG<number>`` where Python knows none (real-time signals)."""
     try:
@@ -111,15 +116,24 @@ def watchdog_event(known: Known, name: str) -> str:
 # Failures
 
 
-def death(known: Known, exit_code: int | None, *, out_of_memory: bool) -> str:
-    """Tell a worker's death of its own: by its exception if that is known, else by its exit code."""
+def of_what(known: Known, exit_code: int | None) -> str:
+    """Tell what workers died of, after the word "died": " of ValueError: wrong", ": exit code 3"."""
     exception = exception_text(known)
     if exception or c.EXCEPTION_STACKTRACE in known:
-        sentence = f"{worker_text(known)} died of {exception or 'an exception'}"
-    elif exit_code is not None:
-        sentence = f"{worker_text(known)} died: {exit_text(exit_code)}"
-    else:
-        sentence = f"{worker_text(known)} died"
+        return f" of {exception or 'an exception'}"
+    if exit_code is None:
+        return ""
+    crashed_in, last = known.get(c.FAILURE_CRASHED_IN), known.get(c.FAILURE_STDERR_TAIL)
+    if crashed_in:
+        return f": {exit_text(exit_code)} in {crashed_in}"
+    if last and exit_code > 0:
+        return f": {exit_text(exit_code)} (last line of standard error: {last_line(str(last))})"
+    return f": {exit_text(exit_code)}"
+
+
+def death(known: Known, exit_code: int | None, *, out_of_memory: bool) -> str:
+    """Tell a worker's death of its own: by its exception if that is known, else by its exit code."""
+    sentence = f"{worker_text(known)} died{of_what(known, exit_code)}"
     return f"{sentence}; its cgroup counted an out-of-memory kill meanwhile" if out_of_memory else sentence
 
 
@@ -177,6 +191,13 @@ def peers_lost(sentences: Sequence[str]) -> str:
     return f"{who} lost a peer, so the cause is on another node or a worker that hangs: {shown}{more}"
 
 
+def one_error(count: int, what: str, first: Known | None) -> str:
+    """Tell that several workers died of the same, and which of them was first; None if that is not known."""
+    if first is None:
+        return f"{count} workers died{what}; none of them is known as the first"
+    return f"{count} workers died{what}; first: w{worker_text(first)[1:]}"
+
+
 def not_started(error: Known) -> str:
     """Tell that the workers' processes could not be made."""
     return f"the workers could not be started: {exception_text(error)}"
@@ -225,6 +246,12 @@ def restarted(cause: str, waited: str, generation: int, took_s: float) -> str:
     if waited and cause == c.RESTART_MEMBERSHIP_CHANGE:
         why += f" ({waited})"
     return f"Workers restarted {why}: generation {generation} runs after {took_s:.1f} s"
+
+
+def work_lost(time_s: float, steps: int | None) -> str:
+    """Tell what that costs in work; to be added to a sentence."""
+    counted = "" if steps is None else f" and {steps} step{'' if steps == 1 else 's'}"
+    return f"; {time_s:.1f} s{counted} of work lost since the last checkpoint"
 
 
 def who_waited(waiting: Sequence[str], last_round: Sequence[str]) -> str:

@@ -10,12 +10,11 @@ from .._runtime.clock import Moment
 from .._values import Attributes, AttributeValue, present
 from . import sentences
 from . import torch_words as words
-from .evidence import Interval, at, within_second, written
-from .exceptions import error_file_second, exception_from_error_file
-from .facts import Raised, RendezvousView, WorkerError, WorkerExit
+from .evidence import Interval, at
+from .facts import Raised, RendezvousView, WorkerExit
+from .lost_work import Lost
 from .translate import error_type
-
-_SECOND_NS = 1_000_000_000
+from .worker_evidence import exception_of, has_raised, left_by, when_raised
 
 
 @dataclass(slots=True)
@@ -40,6 +39,11 @@ class Verdict:
     outcome: str | None
     sentence: str
     attributes: Attributes = field(default_factory=dict)
+
+    def with_lost_work(self, lost: Lost) -> Verdict:
+        """Return it with what that costs in work."""
+        sentence = self.sentence + sentences.work_lost(lost.time_s, lost.steps)
+        return Verdict(self.outcome, sentence, {**self.attributes, **lost.attributes})
 
 
 UNKNOWN = Verdict(None, "")
@@ -67,29 +71,29 @@ def own_death(
     if killed:
         attributes[c.FAILURE_OOM_KILL] = bool(oom_kills)
     sentence = sentences.death(attributes, exit_.exit_code, out_of_memory=killed and bool(oom_kills))
-    when = seen if exit_.error is None else error_written(exit_.error, seen, seen.earliest)
-    return Failure(attributes, sentence, when)
+    return Failure(attributes, sentence, when_raised(exit_, seen, seen.earliest))
 
 
 def raised_death(
-    identity: Mapping[str, AttributeValue], error: WorkerError, seen: Moment, before: Moment
+    identity: Mapping[str, AttributeValue], left: WorkerExit, seen: Moment, before: Moment
 ) -> Failure:
     """Describe the death of a worker that has raised, and whose process has not ended yet.
 
     Args:
         identity: as in ``own_death``.
-        error: what it raised.
+        left: what it has left by now.
         seen: when the agent saw that.
         before: when it looked before.
     """
-    attributes: Attributes = {**identity, **exception_from_error_file(error.json)}
+    attributes: Attributes = {**identity, **exception_of(left)}
     attributes[c.FAILURE_CAUSE] = c.CAUSE_EXCEPTION
     attributes[c.ERROR_TYPE] = error_type(attributes)
     if _is_peer_lost(attributes):
         attributes[c.FAILURE_PEER_LOST] = True
-    attributes[c.FAILURE_ERROR_FILE] = error.file
+    if left.error is not None:
+        attributes[c.FAILURE_ERROR_FILE] = left.error.file
     sentence = sentences.death(attributes, None, out_of_memory=False)
-    return Failure(attributes, sentence, error_written(error, at(seen), before))
+    return Failure(attributes, sentence, when_raised(left, at(seen), before))
 
 
 def with_exit(raised: Failure, exit_: WorkerExit) -> Failure:
@@ -97,34 +101,15 @@ def with_exit(raised: Failure, exit_: WorkerExit) -> Failure:
     code: Attributes = {c.PROCESS_EXIT_CODE: exit_.exit_code}
     if exit_.exit_code < 0:
         code[c.WORKER_SIGNAL] = sentences.signal_name(-exit_.exit_code)
-    return Failure({**raised.attributes, **code, **_outputs(exit_)}, raised.sentence, raised.when)
+    attributes = {**raised.attributes, **code, **left_by(exit_), **_outputs(exit_)}
+    return Failure(attributes, raised.sentence, raised.when)
 
 
 def raised_before(exit_: WorkerExit, stopping: Moment | None, stopped: Moment) -> bool:
     """Tell whether a worker had certainly raised before its agent began to stop it: it died of that."""
-    if exit_.error is None or stopping is None:
+    if stopping is None or not has_raised(exit_):
         return False
-    return error_written(exit_.error, at(stopped), stopping).latest <= stopping
-
-
-def error_written(error: WorkerError, seen: Interval, before: Moment) -> Interval:
-    """Return when an error file was written, ``seen`` at the latest.
-
-    Its time counts where it fits the whole second that the worker noted in it: a file server's clock may be
-    another one, or know whole seconds alone. Neither counts where the wall clock was set since ``before``:
-    nobody knows whether they were told before or after that.
-    """
-    look = seen.latest
-    if look.set_since(before):
-        return seen
-    second = error_file_second(error.json)
-    noted = None if second is None else within_second(look.at_wall(second * _SECOND_NS))
-    if error.written_ns is not None and error.written_ns % _SECOND_NS:
-        when = written(look.at_wall(error.written_ns))
-        fits = noted is None or noted.earliest <= when.told <= noted.latest
-        if fits and when.told <= look:
-            return when
-    return seen if noted is None or noted.earliest > look else noted
+    return when_raised(exit_, at(stopped), stopping).latest <= stopping
 
 
 def collateral_death(identity: Mapping[str, AttributeValue], exit_: WorkerExit, moment: Moment) -> Failure:
@@ -155,14 +140,14 @@ def killed_by_watchdog(
 
 
 def _death(identity: Mapping[str, AttributeValue], exit_: WorkerExit) -> Attributes:
-    exception = exception_from_error_file(exit_.error.json) if exit_.error is not None else {}
+    exception = exception_of(exit_)
     attributes: Attributes = {**identity, **exception, c.PROCESS_EXIT_CODE: exit_.exit_code}
     if exit_.exit_code < 0:
         attributes[c.WORKER_SIGNAL] = sentences.signal_name(-exit_.exit_code)
     by_signal = c.CAUSE_SIGNAL if exit_.exit_code < 0 else c.CAUSE_EXIT
     attributes[c.FAILURE_CAUSE] = c.CAUSE_EXCEPTION if exception else by_signal
     attributes[c.ERROR_TYPE] = error_type(attributes)
-    return {**attributes, **_outputs(exit_)}
+    return {**attributes, **left_by(exit_), **_outputs(exit_)}
 
 
 def _outputs(exit_: WorkerExit) -> Attributes:
@@ -214,9 +199,22 @@ def group_sentence(first: Sequence[Failure], culprits: Sequence[Failure]) -> str
     """Tell a generation's failure: by those who may have been first, else by all that died."""
     if culprits and not first:
         return sentences.peers_lost([failure.sentence for failure in culprits])
+    what = _died_of(first[0]) if first else ""
+    same = [failure for failure in culprits if what and _died_of(failure) == what]
+    if len(same) > 1 and all(_died_of(failure) == what for failure in first):
+        return sentences.one_error(len(same), what, first[0].attributes if len(first) == 1 else None)
     return sentences.first_deaths(
         [failure.sentence for failure in first], {failure.when.source for failure in first}
     )
+
+
+def _died_of(failure: Failure) -> str:
+    """Return what is the same where several died of one error; "" for what is told otherwise."""
+    attributes = failure.attributes
+    if attributes[c.FAILURE_CAUSE] not in (c.CAUSE_EXIT, c.CAUSE_SIGNAL, c.CAUSE_EXCEPTION):
+        return ""
+    code = attributes.get(c.PROCESS_EXIT_CODE)
+    return sentences.of_what(attributes, code if isinstance(code, int) else None)
 
 
 # The rendezvous

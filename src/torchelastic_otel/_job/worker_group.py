@@ -151,10 +151,12 @@ class Group:
                 news.append((worker, worker.died(own_death(worker.identity, exit_, seen, fact.oom_kills))))
             if worker.failure is not None:
                 died.append((worker, worker.failure.sentence))
-        for local_rank, error in fact.raised.items():
+        for local_rank in sorted({*fact.raised, *fact.recorded}):
             worker = self.workers.get(local_rank)
             if worker is not None and not worker.ended_at and worker.failure is None:
-                worker.has_raised(raised_death(worker.identity, error, fact.moment, before))
+                error, recorded = fact.raised.get(local_rank), fact.recorded.get(local_rank)
+                left = WorkerExit(local_rank, 0, error=error, recorded=recorded)
+                worker.has_raised(raised_death(worker.identity, left, fact.moment, before))
         self._looked = fact.moment
         self._judge()
         for worker, sentence in died:

@@ -19,7 +19,7 @@ from .._config.secrets import of_process
 from .._config.settings import Settings
 from .._delivery.outboxes import Outboxes
 from .._values import clean_all
-from . import sdk_objects
+from . import sdk_objects, termination_log
 from .batcher import Export
 from .context import remote_context
 from .flusher import Flusher
@@ -88,6 +88,7 @@ class Telemetry:
         self._first_run_id: str | None = None
         self._several = False
         self._running: set[str] = set()
+        self._termination_log = (settings or Settings()).termination_log
         self._told_counts: dict[tuple[str, str, str], int] = {}
 
     # Set-up
@@ -218,6 +219,12 @@ class Telemetry:
             # In one: the main thread may be printing a traceback at this moment.
             sys.stderr.write(f"torchelastic-otel: {of_process().known(text)}\n")
             sys.stderr.flush()
+
+    def leave_verdict(self, text: str) -> None:
+        """Leave the verdict of a job that failed where Kubernetes shows it."""
+        if self._termination_log:
+            with contextlib.suppress(OSError):
+                termination_log.write(of_process().known(self._redaction.text(text)))
 
     def hurry(self) -> None:
         """Ask for all that is queued to be sent now, without waiting."""

@@ -14,12 +14,14 @@ from .._intake.recording import submit_fact
 from .._job import facts as f
 from .._job.identity import TraceIdentity, identify, new_span_id
 from .._job.torch_words import HEALTHY, UNHEALTHY
+from .._job.worker_evidence import has_raised
 from .._runtime.clock import Moment, now
 from .._runtime.guard import say_once
 from . import propagation, reading
 from .launcher_signals import SignalWatch, signal_behind
 from .oom import oom_kill_count
 from .reading import Launch, raised
+from .recorders import Recorders
 
 if TYPE_CHECKING:
     from .surface import Agent, ProcessContext, RendezvousHandler, RendezvousInfo, RunResult
@@ -45,6 +47,7 @@ class JobHooks:
         self._told: set[int] = set()
         self._alive: Moment | None = None
         self._oom_kills: int | None = None
+        self.recorders = Recorders()
 
     def _report_safely(self, fact: f.Fact) -> None:
         """Pass a fact on, and wait, with a bound, until it would outlive the process."""
@@ -190,17 +193,21 @@ class JobHooks:
         for rank, code in codes.items():
             if code is None or rank in self._told:
                 continue
-            exit_ = reading.worker_exit(context, rank, code)
-            # Torch's multiprocessing has stopped the others before it tells of the first: only an error file
+            exit_ = self._exit(context, rank, code)
+            # Torch's multiprocessing has stopped the others before it tells of the first: only an exception
             # of its own shows that another one failed by itself.
-            if culprit is None or rank == culprit or exit_.error is not None:
+            if culprit is None or rank == culprit or has_raised(exit_):
                 exits.append(exit_)
-        self._workers_exited(exits, look, raised_and_run)
+        self._workers_exited(exits, look, raised_and_run, self.recorders.of_running(codes))
         if len(self._told) < len(codes):
             submit_fact(f.WorkersStopping(self.number, now()))
 
     def _workers_exited(
-        self, exits: list[f.WorkerExit], look: Moment, raised_and_run: dict[int, f.WorkerError]
+        self,
+        exits: list[f.WorkerExit],
+        look: Moment,
+        raised_and_run: dict[int, f.WorkerError] | None = None,
+        recorded: dict[int, f.Recorded] | None = None,
     ) -> None:
         """Report what a look has found that began at ``look``: whoever still runs was alive then."""
         alive, self._alive = self._alive, look
@@ -212,7 +219,9 @@ class JobHooks:
             count = oom_kill_count()
             if count is not None and self._oom_kills is not None:
                 oom_kills = count - self._oom_kills
-        fact = f.WorkersExited(self.number, now(), exits, oom_kills, alive, raised_and_run)
+        fact = f.WorkersExited(
+            self.number, now(), exits, oom_kills, alive, raised_and_run or {}, recorded or {}
+        )
         if any(exit_.exit_code for exit_ in exits):
             self._report_safely(fact)
         else:
@@ -221,12 +230,16 @@ class JobHooks:
     def closed_context(self, context: ProcessContext) -> None:
         """None of the generation runs any more."""
         rest = [
-            reading.worker_exit(context, rank, code)
+            self._exit(context, rank, code)
             for rank, code in reading.exit_codes(context).items()
             if code is not None and rank not in self._told
         ]
         self._told.update(exit_.local_rank for exit_ in rest)
         self._report_end(f.WorkersStopped(self.number, now(), rest))
+        self.recorders.close()
+
+    def _exit(self, context: ProcessContext, rank: int, code: int) -> f.WorkerExit:
+        return self.recorders.with_evidence(reading.worker_exit(context, rank, code))
 
     def monitored(self, agent: Agent, result: RunResult, look: Moment) -> None:
         """``_monitor_workers`` took a look, which began at ``look``."""
@@ -236,7 +249,7 @@ class JobHooks:
             if context is not None:
                 done = [rank for rank in reading.succeeded_early(context) if rank not in self._told]
                 exits = [reading.worker_exit(context, rank, 0) for rank in done]
-                self._workers_exited(exits, look, {})
+                self._workers_exited(exits, look)
             return
         stuck = reading.stuck_pids(agent) if state == UNHEALTHY else []
         fact = f.Monitored(self.number, now(), state, stuck)

@@ -118,7 +118,7 @@ def hook_agent(agent: Agent, job: JobHooks) -> bool:
 def start_processes(
     original: Callable[..., ProcessContext], job: JobHooks, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> ProcessContext:
-    """Call torch's ``start_processes``, each worker's environment with the context of its own span."""
+    """Call torch's ``start_processes``, each worker's environment with its span's context and recorder."""
     guarded(job.stop_watching)
     if not job.fits:
         return original(*args, **kwargs)
@@ -145,15 +145,33 @@ def _add_contexts(
     changed: list[tuple[tuple[Any, ...], dict[str, Any]]],
 ) -> None:
     """Put into ``changed`` the arguments with copies of the workers' environments, if anything is added."""
-    contexts = job.worker_environments()
-    envs = kwargs.get("envs", args[3] if len(args) > 3 else None)
-    if not contexts or not isinstance(envs, dict):
+    named = dict(zip(("name", "entrypoint", "args", "envs"), args, strict=False)) | kwargs
+    envs = named.get("envs")
+    if not isinstance(envs, dict):
         return
-    envs = {rank: {**env, **contexts.get(rank, {})} for rank, env in envs.items()}
+    contexts = job.worker_environments()
+    recorders: list[dict[int, dict[str, str]]] = []
+    guarded(_add_recorders, job, named, envs, recorders)
+    added = [contexts, *recorders]
+    if not any(added):
+        return
+    envs = {
+        rank: {**env, **{name: value for more in added for name, value in more.get(rank, {}).items()}}
+        for rank, env in envs.items()
+    }
     if "envs" in kwargs:
         changed.append((args, {**kwargs, "envs": envs}))
     else:
         changed.append(((*args[:3], envs, *args[4:]), kwargs))
+
+
+def _add_recorders(
+    job: JobHooks,
+    named: dict[str, Any],
+    envs: dict[int, dict[str, str]],
+    recorders: list[dict[int, dict[str, str]]],
+) -> None:
+    recorders.append(job.recorders.environments(named["entrypoint"], named["args"], envs))
 
 
 def _hook_context(context: ProcessContext, job: JobHooks) -> None:

@@ -90,9 +90,9 @@ def _recorded(job: Job) -> list[Agent]:
 @scenario(
     "exception without @record",
     Expected(
-        generations=(Generation("failed", ("terminated", "failed"), (exited(1, 1), stopped(0))),),
-        says=("exit code 1", NO_RESTARTS),
-        attributes={"error.type": "1"},
+        generations=(Generation("failed", ("terminated", "failed"), (raised(1), stopped(0))),),
+        says=("ValueError: the loss is not a number", NO_RESTARTS),
+        attributes={"error.type": "ValueError"},
     ),
     what="A worker raises an exception, without `@record`.",
 )
@@ -206,7 +206,7 @@ def _two_at_once(job: Job) -> list[Agent]:
         generations=(
             Generation("failed", ("failed", "failed"), (raised(1, first=True), raised(0, first=False))),
         ),
-        says=("Worker 1", "ValueError: the loss is not a number"),
+        says=("2 workers died of ValueError: the loss is not a number; first: worker 1",),
     ),
     what="Two workers raise exceptions between two looks of the agent, one after the other, with `@record`.",
 )

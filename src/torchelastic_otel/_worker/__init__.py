@@ -1,0 +1,1 @@
+"""Runs inside of workers: the standard library alone, and nothing else of this package."""
