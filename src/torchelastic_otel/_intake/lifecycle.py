@@ -99,7 +99,7 @@ def _at_exit() -> None:
         _gave_up = not current.finish(current.exit_timeout_s)
         if not _gave_up:
             current.clear_spool(max(0.0, deadline - time.monotonic()))
-    left = current.left() if _gave_up or current.dropped["logs"] else ""
+    left = current.left()
     if _gave_up or left != _last_line:
         _last_line = left
         logger.warning(

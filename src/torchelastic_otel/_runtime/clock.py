@@ -50,7 +50,7 @@ class Moment(NamedTuple):
 def now() -> Moment:
     """Read both clocks at once: again if something came between."""
     best = (1 << 62, Moment(0, 0))
-    for _ in range(3):
+    for _ in range(10):
         before, wall_ns, after = time.monotonic_ns(), time.time_ns(), time.monotonic_ns()
         best = min(best, (after - before, Moment(before, wall_ns)))
         if best[0] < _AT_ONCE_NS:
