@@ -33,7 +33,7 @@ _KEPT = re.compile(r"(\d+) log records could not be delivered yet")
 _LAST_S = 300.0
 
 _HEAD = """
-import itertools, resource, sys, threading, time
+import itertools, re, sys, threading, time
 from torchelastic_otel import events
 
 def record(**metadata):
@@ -57,7 +57,9 @@ for worker in workers:
     worker.start()
 for worker in workers:
     worker.join()
-peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+# Not ru_maxrss, which begins with what the parent of a process has.
+with open("/proc/self/status") as status:
+    peak_kib = re.search(r"VmHWM:\\s+(\\d+) kB", status.read())[1]
 print(sum(recorded), time.monotonic() - started, peak_kib, flush=True)
 """
 _BESIDE_WORK = """
