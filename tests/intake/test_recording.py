@@ -14,6 +14,7 @@ from tests.support.waiting import LONG_S, soon
 from torchelastic_otel._intake import recording
 from torchelastic_otel._intake.messages import LoggedText, Message, RecordedEvent
 from torchelastic_otel._intake.recording import OtelHandler, submit_event, submit_rendezvous_event
+from torchelastic_otel._runtime.clock import now
 from torchelastic_otel._telemetry.batcher import Batcher
 from torchelastic_otel._torch.launcher_signals import SignalWatch
 from torchelastic_otel.events import Event, EventSource, NodeState, RdzvEvent
@@ -72,6 +73,19 @@ def test_other_loggers_are_taken(taken: Taken) -> None:
     (item,) = taken.items
     assert isinstance(item, LoggedText)
     assert (item.text, item.recorded.wall_ns) == ("a b", int(record.created * 1e9))
+
+
+def test_a_record_that_comes_late_is_of_its_own_time(taken: Taken) -> None:
+    """Between its making and its taking another thread may have had its turn: nobody has set the clock."""
+    record = log_record("torchelastic-events-otel")
+    record.created -= 1
+    before = now()
+    OtelHandler().handle(record)
+    (message,) = taken.items
+    assert isinstance(message, LoggedText)
+    assert message.recorded.wall_ns == int(record.created * 1e9)
+    assert not message.recorded.set_since(before)
+    assert message.recorded < before
 
 
 def test_own_threads_record_nothing(taken: Taken) -> None:

@@ -10,12 +10,11 @@ import json
 import logging
 import sys
 import threading
-import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from .._contract import WATCHDOG_KILL
-from .._runtime.clock import Moment
+from .._runtime.clock import now
 from .._runtime.guard import guarded
 from .._runtime.own_thread import this_thread
 from .lifecycle import bridge
@@ -105,7 +104,7 @@ def otel_handler() -> OtelHandler:
 
 def _submit_text(record: logging.LogRecord) -> None:
     text = record.msg if not record.args and type(record.msg) is str else record.getMessage()
-    recorded = Moment(time.monotonic_ns(), int(record.created * 1e9))
+    recorded = now().at_wall(int(record.created * 1e9))
     bridge().enqueue(LoggedText(text, recorded, record.threadName, _current_span()))
     if text.startswith(_LAST_WORDS_AS_TEXT):
         bridge().last_words(_LAST_WORDS_S)
@@ -124,9 +123,8 @@ def _submit_event(event: Recordable) -> None:
         metadata = {
             key: value if type(value) in _SCALARS else _frozen(value) for key, value in dict(metadata).items()
         }
-    recorded = Moment(time.monotonic_ns(), time.time_ns())
     bridge().enqueue(
-        RecordedEvent(event.name, event.source, event.timestamp, metadata, recorded, _current_span())
+        RecordedEvent(event.name, event.source, event.timestamp, metadata, now(), _current_span())
     )
     if (event.name, getattr(event.source, "name", event.source)) == _LAST_WORDS:
         bridge().last_words(_LAST_WORDS_S)
@@ -141,8 +139,7 @@ def _submit_rendezvous_event(event: object) -> None:
     if this_thread.own:
         return
     fields: dict[str, object] = {name: getattr(event, name, None) for name in _RENDEZVOUS_FIELDS}
-    recorded = Moment(time.monotonic_ns(), time.time_ns())
-    bridge().enqueue(RecordedRendezvousEvent(fields, recorded, threading.current_thread().name))
+    bridge().enqueue(RecordedRendezvousEvent(fields, now(), threading.current_thread().name))
 
 
 def submit_fact(fact: Fact, *, urgent: bool = False, quiet: bool = False) -> None:
