@@ -477,7 +477,7 @@ PRIVATE_NAMES: tuple[PrivateName, ...] = (
         "CPython",
         "threading._register_atexit",
         attribute("threading", "_register_atexit"),
-        "_intake.lifecycle _telemetry.worker_spans",
+        "_runtime.ending",
         "The last flush runs by `atexit`, which forked workers do not reach; the next job sends the rest",
     ),
     PrivateName(

@@ -41,9 +41,6 @@ if TYPE_CHECKING:
     from .._telemetry.providers import Providers
     from .._telemetry.telemetry import Telemetry
 
-LOAD_S = 2.0
-"""Longest time that somebody waits for what sends to be loaded, in seconds."""
-
 # What was taken outlives the process after so many messages, or so long.
 _MOST_TAKEN = 512
 _TAKE_S = 0.1

@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from .._runtime import collection
+from .._runtime.ending import LOAD_S, call_at_end
 from .._runtime.guard import logger
 from .._runtime.imports import importing
-from .bridge import LOAD_S, Bridge
+from .bridge import Bridge
 
 if TYPE_CHECKING:
     from .._telemetry.providers import Providers
@@ -71,12 +72,7 @@ def _hook_exit(made: Bridge) -> None:
         made.after_each = _at_exit
         return
     atexit.register(_at_atexit)
-    register = getattr(threading, "_register_atexit", None)
-    if register is not None:
-        # Before atexit, where threads can no longer be started and so nothing new be connected; it also runs
-        # in forked workers, which never reach atexit.
-        with contextlib.suppress(RuntimeError):
-            register(_at_exit)
+    call_at_end(_at_exit)
     _hooked_exit = True
 
 

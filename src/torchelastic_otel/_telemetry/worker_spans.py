@@ -6,10 +6,8 @@ Import this after ``sdk_objects.import_trace_sdk``.
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from opentelemetry.sdk.resources import Resource
@@ -20,6 +18,7 @@ from .._config.environment import Warn
 from .._config.settings import Settings
 from .._delivery.encoding import encode_spans
 from .._delivery.outboxes import Outboxes
+from .._runtime.ending import LOAD_S, call_at_end
 from .._runtime.guard import say_once
 from . import sdk_objects
 from .batcher import Batcher
@@ -33,8 +32,6 @@ if TYPE_CHECKING:
 
 _KEEP_S = 0.2
 """Longest time that an ended span waits before it is in the spool, in seconds."""
-_LOAD_S = 2.0
-"""Longest time that the end of the process waits for what sends to be loaded, in seconds."""
 
 
 def worker_tracer_provider(
@@ -87,11 +84,7 @@ class EndedSpans(SpanProcessor):
         self._exit_timeout_s = settings.exit_timeout_s
         self._pid = os.getpid()
         os.register_at_fork(after_in_child=outboxes.disown)
-        register = getattr(threading, "_register_atexit", None)
-        if register is not None:
-            # Before atexit, where nothing new can be connected; also in processes that never reach atexit.
-            with suppress(RuntimeError):
-                register(self._finish)
+        call_at_end(self._finish)
 
     def on_end(self, span: ReadableSpan) -> None:
         """Queue the span if it was sampled; in a forked child nothing takes it."""
@@ -109,7 +102,7 @@ class EndedSpans(SpanProcessor):
         """Send what is left, as long as the process's end may take for it; the rest stays in the spool."""
         if os.getpid() != self._pid:
             return
-        self._ways_out.wait_loaded(time.monotonic() + _LOAD_S)
+        self._ways_out.wait_loaded(time.monotonic() + LOAD_S)
         if not self._flush(time.monotonic() + self._exit_timeout_s):
             say_once("spans left", self._outboxes.summary() or "spans were not all sent in time.")
 
