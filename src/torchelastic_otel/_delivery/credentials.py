@@ -9,7 +9,7 @@ from .._config.otlp import OtlpTarget
 from .._config.otlp_variables import CREDENTIAL_PROVIDERS
 from .._config.secrets import redact
 from .._runtime.guard import from_signal_handler
-from .._runtime.imports import find_entry_point, import_module
+from .._runtime.imports import import_module, load_entry_point
 
 T = TypeVar("T")
 
@@ -23,9 +23,9 @@ def provided_credentials(target: OtlpTarget, kind: type[T]) -> T | None:
     if not target.credential_provider:
         return None
     where = f"{target.credential_variable}={target.credential_provider!r} cannot be used"
-    point = find_entry_point(CREDENTIAL_PROVIDERS, target.credential_provider)
     try:
-        made: object = point.load()() if point else None
+        make = load_entry_point(CREDENTIAL_PROVIDERS, target.credential_provider)
+        made: object = make and make()
     except Exception as error:
         if from_signal_handler(error):
             raise

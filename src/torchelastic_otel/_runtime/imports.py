@@ -124,6 +124,15 @@ def _own_thread_imports() -> bool:
 importing = Importing()
 
 
+def load_entry_point(group: str, name: str) -> Any | None:
+    """Return what an installed entry point names, imported while nobody else imports; None if there is none."""
+    point = find_entry_point(group, name)
+    if point is None:
+        return None
+    with importing:
+        return point.load()
+
+
 def import_module(name: str) -> Any:
     """Import the module ``name`` while nobody else imports."""
     with importing:

@@ -7,7 +7,7 @@ from typing import Any
 from .._config.environment import Warn
 from .._config.exporters import ExporterPlan
 from .._runtime.guard import from_signal_handler
-from .._runtime.imports import find_entry_point, import_module, importing
+from .._runtime.imports import import_module, importing, load_entry_point
 from .sdk_objects import import_trace_sdk
 
 
@@ -18,9 +18,7 @@ def load_exporter(plan: ExporterPlan, warn: Warn) -> Any | None:
     """
     try:
         _import_sdk()
-        point = find_entry_point(f"opentelemetry_{plan.signal}_exporter", plan.name)
-        with importing:
-            exporter_class = point.load() if point else None
+        exporter_class = load_entry_point(f"opentelemetry_{plan.signal}_exporter", plan.name)
         return exporter_class and exporter_class()
     except Exception as error:
         if from_signal_handler(error):

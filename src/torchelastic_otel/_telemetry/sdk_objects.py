@@ -11,7 +11,7 @@ from .._config import sdk_variables as v
 from .._config.environment import Warn
 from .._config.row import Variable
 from .._runtime.guard import from_signal_handler
-from .._runtime.imports import find_entry_point, importing
+from .._runtime.imports import importing, load_entry_point
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.metrics import ExemplarFilter
@@ -89,10 +89,10 @@ def _third_party(
     row: Variable[str], group: str, name: str, kind: type, warn: Warn, *arguments: object
 ) -> Any:
     """Make the installed component ``name``, which must be a ``kind``; None after a warning."""
-    point = find_entry_point(group, name)
     consequence = row.consequence(row.default)
     try:
-        made = point.load()(*arguments) if point else None
+        make = load_entry_point(group, name)
+        made = make and make(*arguments)
     except Exception as error:
         if from_signal_handler(error):
             raise

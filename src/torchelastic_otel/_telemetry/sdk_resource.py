@@ -10,7 +10,7 @@ from .._config.environment import Warn
 from .._config.resource import attribute_items, is_pair, resource_attributes, users_attributes
 from .._config.sdk_variables import RESOURCE_ATTRIBUTES, RESOURCE_DETECTORS
 from .._runtime.guard import from_signal_handler, say_once
-from .._runtime.imports import find_entry_point, importing
+from .._runtime.imports import load_entry_point
 from .._values import clean_text
 from .redaction import Redaction
 
@@ -103,10 +103,8 @@ def _detected(environ: Mapping[str, str], warn: Warn) -> Resource:
 
 def _detector(name: str, warn: Warn) -> Any | None:
     """Make an installed detector; None, after a warning, if that fails."""
-    point = find_entry_point(_DETECTORS, name)
     try:
-        with importing:
-            detector_class = point.load() if point else None
+        detector_class = load_entry_point(_DETECTORS, name)
         return detector_class and detector_class()
     except Exception as error:
         if from_signal_handler(error):
