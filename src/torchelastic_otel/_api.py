@@ -121,14 +121,11 @@ def worker_tracer_provider(attributes: Mapping[str, str] | None = None) -> Trace
         attributes: of the resource, in place of what the environment says, or beside it.
     """
     from ._config.settings import read_settings
-    from ._runtime.guard import say_once
+    from ._runtime.guard import warn_once
     from ._telemetry.sdk_objects import import_trace_sdk
 
     import_trace_sdk()
     from ._telemetry import worker_spans
 
-    def warn(text: str) -> None:
-        say_once(text, text)
-
-    settings = read_settings(os.environ, warn)
-    return worker_spans.worker_tracer_provider(os.environ, warn, settings, attributes or {})
+    settings = read_settings(os.environ, warn_once)
+    return worker_spans.worker_tracer_provider(os.environ, warn_once, settings, attributes or {})

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 from .. import _contract as c
 from .._runtime import collection
 from .._runtime.clock import now
-from .._runtime.guard import note_internal_error, say_once
+from .._runtime.guard import note_internal_error, say_once, warn_once
 from .._runtime.imports import importing
 from .._runtime.node_name import look_up_node_name, node_name_soon
 from .._runtime.own_thread import keep_spare_threads, let_spare_threads_go, this_thread
@@ -237,11 +237,11 @@ class Bridge:
         look_up_node_name()
         with importing:
             from .._config.settings import read_settings
-        self._settings = read_settings(os.environ, _warn)
+        self._settings = read_settings(os.environ, warn_once)
         with importing:
             from .._job.engine import Engine
             from .._telemetry.telemetry import Telemetry
-        self._telemetry = Telemetry(os.environ, _warn, self._providers, self._settings)
+        self._telemetry = Telemetry(os.environ, warn_once, self._providers, self._settings)
         let_spare_threads_go()
         return Engine(self._telemetry, self._settings, os.environ, node_name_soon())
 
@@ -347,7 +347,3 @@ def _uncaught() -> Raised | None:
 
     value = getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
     return Raised(type(value).__name__, str(value)) if value is not None else None
-
-
-def _warn(message: str) -> None:
-    say_once(message, message)

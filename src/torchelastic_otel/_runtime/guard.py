@@ -51,6 +51,11 @@ def say_once(kind: str, message: str, *, level: int = logging.WARNING, exc_info:
     logger.log(level, message, exc_info=exc_info)
 
 
+def warn_once(message: str) -> None:
+    """Log a warning unless the same one was logged before in this process."""
+    say_once(message, message)
+
+
 def say_gone(name: str, consequence: str) -> None:
     """Say once that a private name which the package uses is gone, and what that costs."""
     say_once(f"gone: {name}", f"{name} is gone: {consequence}. The job is not affected.")

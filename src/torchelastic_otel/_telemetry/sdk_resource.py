@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .._config.environment import Warn
 from .._config.resource import attribute_items, is_pair, resource_attributes, users_attributes
 from .._config.sdk_variables import RESOURCE_ATTRIBUTES, RESOURCE_DETECTORS
-from .._runtime.guard import from_signal_handler, say_once
+from .._runtime.guard import from_signal_handler, warn_once
 from .._runtime.imports import load_entry_point
 from .._values import clean_text
 from .redaction import Redaction
@@ -35,7 +35,7 @@ def build_resource(
     """
     from opentelemetry.sdk.resources import Resource
 
-    warn = warn or (lambda text: say_once(text, text))
+    warn = warn or warn_once
     _tell_malformed(environ, warn)
     base = _detected(environ, warn)
     ours = resource_attributes(environ)
