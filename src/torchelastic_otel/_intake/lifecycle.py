@@ -96,7 +96,7 @@ def _at_exit() -> None:
         if not _gave_up:
             current.clear_spool(max(0.0, deadline - time.monotonic()))
     left = current.left()
-    if _gave_up or left != _last_line:
+    if _gave_up or (left and left != _last_line):
         _last_line = left
         logger.warning(
             "%s",

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
-from .._config import variables as v
-from .._config.otlp_variables import SDK_DISABLED
 from .._job import facts as f
 from .._runtime.clock import Moment
 from .._runtime.guard import say_once
@@ -30,10 +29,23 @@ class Recorders:
     """Those of the generation that runs."""
 
     def __init__(self) -> None:
-        environ = os.environ
-        self._on = v.WORKER.value(environ, _silent) and not SDK_DISABLED.value(environ, _silent)
-        self._stderr_bytes = v.STDERR.value(environ, _silent)
         self._memories: Memories | None = None
+
+    # The table of variables is imported when workers start: the bridge's thread has done that by then, as a
+    # rule, and the agent does not wait for it as the job begins.
+
+    @cached_property
+    def _on(self) -> bool:
+        from .._config.otlp_variables import SDK_DISABLED
+        from .._config.variables import WORKER
+
+        return WORKER.value(os.environ, _silent) and not SDK_DISABLED.value(os.environ, _silent)
+
+    @cached_property
+    def _stderr_bytes(self) -> int:
+        from .._config.variables import STDERR
+
+        return STDERR.value(os.environ, _silent)
 
     # Giving
 
