@@ -12,16 +12,13 @@ from __future__ import annotations
 
 import json
 import logging
-import subprocess
-import sys
 from collections.abc import Mapping
 from typing import Any
 
 from opentelemetry import trace
 
 from tests.support import torch_texts
-from tests.support.harness import TIMEOUT_S
-from tests.support.recording import environment_of
+from tests.support.recording import words_of
 from torchelastic_otel import attach_worker_context, events
 from torchelastic_otel._intake.recording import otel_handler, submit_fact
 from torchelastic_otel._job import facts as f
@@ -34,15 +31,7 @@ OWN_METADATA = {f"key{number}": f"hunter{number}, a long value" for number in ra
 
 def tell_job(variables: Mapping[str, str] | None = None, /, **more: str) -> str:
     """Tell the job in a process with these variables, and no other that matters; return what it said."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.support.bridged_job"],
-        env=environment_of({**(variables or {}), **more}),
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        check=True,
-    )
-    return done.stderr
+    return words_of("-m", "tests.support.bridged_job", variables={**(variables or {}), **more})
 
 
 def _torchs(event: Mapping[str, Any]) -> None:

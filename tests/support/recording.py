@@ -51,9 +51,14 @@ def record_job(variables: Mapping[str, str] | None = None, /, **more: str) -> st
 
     It flushes: Python 3.12 asks no resource detectors and makes no exporters any more once it is ending.
     """
+    return words_of("-c", f"{RECORD}\nrecord(1)\nflush(60)", variables={**(variables or {}), **more})
+
+
+def words_of(*arguments: str, variables: Mapping[str, str]) -> str:
+    """Run Python in a process with these variables, and no other that matters; return its standard error."""
     done = subprocess.run(
-        [sys.executable, "-c", f"{RECORD}\nrecord(1)\nflush(60)"],
-        env=environment_of({**(variables or {}), **more}),
+        [sys.executable, *arguments],
+        env=environment_of(variables),
         capture_output=True,
         text=True,
         timeout=TIMEOUT_S,

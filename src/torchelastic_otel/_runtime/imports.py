@@ -125,7 +125,7 @@ importing = Importing()
 
 
 def load_entry_point(group: str, name: str) -> Any | None:
-    """Return what an installed entry point names, imported while nobody else imports; None if there is none."""
+    """Return what an entry point names, imported while nobody else imports; None if it is not installed."""
     point = find_entry_point(group, name)
     if point is None:
         return None
