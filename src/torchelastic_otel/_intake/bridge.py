@@ -215,9 +215,9 @@ class Bridge:
             self._off = True
             self._queue.clear()
             return
-        settled, emptied = True, True
+        settled, emptied = True, False  # what came while this was set up has waited for long enough
         while not self._retired:
-            woken = not emptied or self._queue.wait(_TICK_S if settled else 0.25)
+            woken = emptied and self._queue.wait(_TICK_S if settled else 0.25)
             if woken and self.waiting <= _MOST_TAKEN:
                 self._queue.linger()
             emptied = self._take(engine)
