@@ -92,7 +92,7 @@ canary: .venv-canary/.installed ## all tests with the newest torch and OpenTelem
 	-.venv-canary/bin/python docs/private_names.py
 	$(call suite,.venv-canary)
 
-nightly: compat compat-python coverage chaos ## what takes too long for each change: compat and chaos
+nightly: compat compat-python coverage chaos ## what takes too long for each change: other versions, coverage, chaos
 
 wheel: ## build the wheel into dist/
 	rm -rf dist
